@@ -1,0 +1,1 @@
+"""The ground under everything: errors, files, names, seeds. No torch, no discern imports above."""

@@ -1,0 +1,112 @@
+"""The exception tree. Owns how a failure is told: what, where, got, expected, hint.
+
+One root, six branches. The fields, not only the text, travel to the terminal, to `--json` and to
+web pages, so that all print the same facts. `EXIT_CODES` maps a branch to the exit code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+OK: Final = 0
+RUN_FAILURE: Final = 1
+USAGE: Final = 2
+CHECK_FAILED: Final = 3
+INTERRUPTED: Final = 130
+
+
+class DiscernError(Exception):
+    """A failure told in the user's words.
+
+    `what`: one sentence, what went wrong. `where`: file, key path, stage or step. `got` and
+    `expected`: the value met and the values allowed. `hint`: what to try next.
+    """
+
+    kind = "error"
+    exit_code = RUN_FAILURE
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.got = None if got is None else str(got)
+        self.expected = None if expected is None else str(expected)
+        self.hint = hint
+
+    def record(self) -> dict[str, Any]:
+        """The failure as the JSON object of `--json`: kind, what, where, got, expected, hint."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "where": self.where,
+            "got": self.got,
+            "expected": self.expected,
+            "hint": self.hint,
+        }
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for name in ("where", "got", "expected"):
+            value = getattr(self, name)
+            if value is not None:
+                lines.append(f"  {name + ':':<10}{value}")
+        if self.hint:
+            lines.append(f"  {'try:':<10}{self.hint}")
+        return "\n".join(lines)
+
+
+class ConfigError(DiscernError):
+    """A flag, config file, key or value that cannot be used."""
+
+    kind = "config"
+    exit_code = USAGE
+
+
+class DataError(DiscernError):
+    """Images, tables, manifests or packed files that cannot be used as they are."""
+
+    kind = "data"
+    exit_code = RUN_FAILURE
+
+
+class ModelError(DiscernError):
+    """A network, its weights, or a bundle that cannot be built, read or fitted."""
+
+    kind = "model"
+    exit_code = RUN_FAILURE
+
+
+class RunError(DiscernError):
+    """A training or another run that could not go on."""
+
+    kind = "run"
+    exit_code = RUN_FAILURE
+
+
+class AccessError(DiscernError):
+    """Somebody may not do this."""
+
+    kind = "access"
+    exit_code = RUN_FAILURE
+
+
+class WorkloadError(DiscernError):
+    """A job, lab or endpoint that could not be started, stopped or found."""
+
+    kind = "workload"
+    exit_code = RUN_FAILURE
+
+
+class Interrupted(DiscernError):
+    """The run was asked to stop; its state is saved and it can be resumed."""
+
+    kind = "interrupted"
+    exit_code = INTERRUPTED

@@ -1,0 +1,22 @@
+"""Offering the nearest known name when one is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Up to `limit` known names that look like `name`, the most alike first."""
+    candidates = list(known)
+    folded = {candidate.casefold(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=limit, cutoff=0.5)
+    return [folded[match] for match in close]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A hint such as "did you mean 'epochs'?", or None when nothing is near."""
+    near = nearest_names(name, known)
+    if not near:
+        return None
+    return "did you mean " + " or ".join(f"'{match}'" for match in near) + "?"

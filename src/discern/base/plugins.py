@@ -1,0 +1,95 @@
+"""Opening a thing by name: `package.module:name` or `./my_file.py:name`.
+
+Importing a Discern module registers nothing; what is wanted is named and opened here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from discern.base.errors import ConfigError
+from discern.base.names import did_you_mean
+
+
+def is_import_path(text: str) -> bool:
+    """True for `package.module:name` and `path/to/file.py:name`."""
+    module, colon, name = text.rpartition(":")
+    return bool(colon and module and name.isidentifier())
+
+
+def open_import_path(text: str, *, where: str) -> Any:
+    """The object that `text` names.
+
+    Raises ConfigError, naming `where`, if the module, the file or the name is not there.
+    """
+    module_name, _, name = text.rpartition(":")
+    module = _open_module(module_name, text, where)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ConfigError(
+            f"'{module_name}' has no '{name}'",
+            where=where,
+            got=text,
+            hint=did_you_mean(name, [n for n in dir(module) if not n.startswith("_")]),
+        ) from None
+
+
+def _open_module(module_name: str, text: str, where: str) -> Any:
+    if module_name.endswith(".py"):
+        path = Path(module_name)
+        if not path.is_file():
+            raise ConfigError("no such Python file", where=where, got=text)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None:
+            raise ConfigError("not a Python file", where=where, got=text)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(path.stem, module)
+        spec.loader.exec_module(module)
+        return module
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"cannot import '{module_name}': {error}",
+            where=where,
+            got=text,
+            expected="package.module:name or ./my_file.py:name",
+        ) from error
+
+
+def check_arguments(
+    target: Callable[..., Any], arguments: dict[str, Any], *, where: str, given: tuple[str, ...] = ()
+) -> None:
+    """Check keyword `arguments` against the signature of `target` without calling it.
+
+    `given` names the parameters that Discern itself fills in. Raises ConfigError for an unknown,
+    doubly given or missing argument, naming the nearest one.
+    """
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    allowed = [
+        name
+        for name, p in parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in given
+    ]
+    for name in arguments:
+        if name in given:
+            raise ConfigError(f"argument '{name}' is set by Discern itself", where=where)
+        if name not in allowed and not open_ended:
+            raise ConfigError(
+                f"unknown argument '{name}'",
+                where=where,
+                got=name,
+                expected=", ".join(allowed) or "no arguments",
+                hint=did_you_mean(name, allowed),
+            )
+    for name in allowed:
+        if parameters[name].default is inspect.Parameter.empty and name not in arguments:
+            raise ConfigError(f"argument '{name}' is missing", where=where, expected=name)

@@ -1,0 +1,85 @@
+"""The table of flags that are spellings of config keys; all else is `--set KEY=VALUE`.
+
+Static, so that `discern --help` needs neither the schema nor torch; a test compares it with the
+schema. A key with `stages.*` is set in every stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "int", "float", "switch", "pairs", "names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag: its name, other spellings, the config key it sets, and its help."""
+
+    name: str
+    key: str
+    kind: Kind
+    help: str
+    aliases: tuple[str, ...] = ()
+    group: str = "Training"
+    commands: tuple[str, ...] = ("train",)
+
+    @property
+    def parameter(self) -> str:
+        """The flag's name as a Python parameter."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+_WITH_MODEL = ("train", "eval", "predict")
+
+FLAGS: tuple[Flag, ...] = (
+    Flag("--val", "data.val", "text", "validation data, of any kind", group="Data"),
+    Flag("--test", "data.test", "text", "test data, of any kind", group="Data"),
+    Flag("--root", "data.root", "text", "folder with a built-in set's files", group="Data",
+         commands=("train", "eval")),
+    Flag("--label", "data.label", "text", "label column of a table", group="Data",
+         commands=("train", "eval")),
+    Flag("--img-size", "data.image_size", "int", "image side in pixels", ("--imgsz",), "Data", _WITH_MODEL),
+    Flag("--channels", "data.channels", "int", "1 grey, 3 RGB", (), "Data"),
+    Flag("--on-bad-image", "data.on_bad_image", "text", "error or skip", (), "Data", _WITH_MODEL),
+    Flag("--interpolation", "data.interpolation", "text", "bilinear, bicubic, ...", (), "Data", _WITH_MODEL),
+    Flag("--crop-pct", "data.crop_pct", "float", "share of the short side kept by the crop", (), "Data", _WITH_MODEL),
+    Flag("--fit", "data.fit", "text", "crop, pad or squish to the network's shape", (), "Data", _WITH_MODEL),
+    Flag("--workers", "data.workers", "int", "decoding threads", ("-j",), "Data", _WITH_MODEL),
+    Flag("--model", "model.name", "text", "network name or import path", ("-m",), "Model"),
+    Flag("--weights", "model.weights", "text", "pretrained, none, or FILE.safetensors",
+         ("--initial-checkpoint",), "Model", _WITH_MODEL),
+    Flag("--model-arg", "model.args", "pairs", "argument of the network's builder, K=V", (), "Model", _WITH_MODEL),
+    Flag("--epochs", "stages.*.epochs", "int", "passes over the images, in each stage", ("--num-epochs",)),
+    Flag("--batch-size", "stages.*.batch_size", "int", "images per update", ("-b", "--batch")),
+    Flag("--lr", "stages.*.lr", "float", "peak learning rate", ("--lr0",)),
+    Flag("--opt", "stages.*.optimizer", "text", "adamw, sgd, muon, ...", ("--optimizer",)),
+    Flag("--sched", "stages.*.schedule", "text", "cosine, step, multistep, poly, one_cycle, ...", ()),
+    Flag("--warmup-epochs", "stages.*.warmup_epochs", "float", "linear warm-up", ()),
+    Flag("--weight-decay", "stages.*.weight_decay", "float", "not on norms and biases", ("--wd",)),
+    Flag("--smoothing", "stages.*.smoothing", "float", "label smoothing", ()),
+    Flag("--clip-grad", "stages.*.clip_grad", "float", "largest gradient norm", ()),
+    Flag("--grad-accum-steps", "stages.*.grad_accum_steps", "int", "forward passes per update", ()),
+    Flag("--model-ema", "stages.*.ema", "float", "decay of the weights' moving average", ("--ema",)),
+    Flag("--augment", "stages.*.augment", "text", "auto, none, small, photo", ("--aug",)),
+    Flag("--trainable", "stages.*.trainable", "text", "all, head, or a pattern", ()),
+    Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
+    Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),
+    Flag("--device", "compute.device", "text", "auto, cpu, cuda, mps, 0, ...; '' is cpu", ("--gpus",),
+         "Compute", _WITH_MODEL),
+    Flag("--precision", "compute.precision", "text", "auto, fp32, bf16, fp16", ("--amp-dtype",), "Compute",
+         _WITH_MODEL),
+    Flag("--threads", "compute.threads", "int", "arithmetic threads", (), "Compute", _WITH_MODEL),
+    Flag("--compile", "compute.compile", "switch", "torch.compile the network", ("--torchcompile",), "Compute"),
+    Flag("--deterministic", "compute.deterministic", "switch", "only repeatable kernels", (), "Compute"),
+    Flag("--seed", "seed", "int", "master seed", (), "Compute"),
+    Flag("--project", "tracking.project", "text", "default: the data's base name", ("--experiment",), "Run"),
+    Flag("--name", "tracking.name", "text", "default: MODEL-N", (), "Run"),
+    Flag("--checkpoint-every", "tracking.checkpoint_every_s", "float", "seconds between checkpoints", (), "Run"),
+    Flag("--log-every", "tracking.log_every", "int", "steps between readings", (), "Run"),
+)
+
+
+def flags_of(command: str) -> list[Flag]:
+    """The flags that a command takes."""
+    return [flag for flag in FLAGS if command in flag.commands]

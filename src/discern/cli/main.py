@@ -1,0 +1,106 @@
+"""The `discern` command: its tree of commands, and how an error leaves it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, DiscernError
+from discern.base.names import did_you_mean
+from discern.cli.config_commands import config_app
+from discern.cli.model_commands import models_app
+from discern.cli.options import build_command
+from discern.cli.runs_app import runs_app
+from discern.cli.work_commands import doctor, evaluate, predict, train
+
+# The class above BadParameter is the one that every usage error of typer derives from.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="discern",
+    help="Tells images apart: from a folder of photos to a classifier you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("train", help="Train a classifier on DATA; the same command again goes on with it.")(
+    build_command(train, "train")
+)
+app.command("eval", help="Score MODEL on every image of DATA.")(build_command(evaluate, "eval"))
+app.command("predict", help="Name what is on the images: files, folders, or - for paths on stdin.")(
+    build_command(predict, "predict")
+)
+app.command("doctor", help="What this machine has, and what to mend.")(doctor)
+app.add_typer(models_app, name="models", help="The networks there are.")
+app.add_typer(runs_app, name="runs", help="The runs there are.")
+app.add_typer(config_app, name="config", help="The config's keys, their meaning and their values.")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),  # noqa: FBT001
+) -> None:
+    if version:
+        import discern
+
+        typer.echo(discern.__version__)
+        raise typer.Exit
+
+
+def _with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """Let `--resume` stand without a value: it then means the latest unfinished run."""
+    result = list(arguments)
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1] if place + 1 < len(arguments) else "-"
+        if argument == "--resume":
+            result[place] = "--resume=" if following.startswith("-") else argument
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(json="--json" in given, debug="--debug" in given)
+    try:
+        code = app(_with_optional_values(given), standalone_mode=False)
+    except DiscernError as error:
+        return console.fail(error)
+    except _UsageError as error:
+        return console.fail(_usage_error(error))
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _usage_error(error: Exception) -> ConfigError:
+    """A misspelled command or flag in our form, with the nearest name."""
+    message = str(getattr(error, "message", "") or getattr(error, "format_message", str)())
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "discern"
+    name = getattr(error, "option_name", None)
+    hint = None
+    if name is not None and context is not None:
+        known = [text for parameter in context.command.params for text in parameter.opts]
+        message = f"no such flag: {name}"
+        hint = did_you_mean(name, known)
+    elif context is not None and "No such command" in message:
+        wanted = message.split("'")[1]
+        message = f"no such command: {wanted}"
+        hint = did_you_mean(wanted, list(getattr(context.command, "commands", {})))
+    return ConfigError(message, where=where, hint=hint or f"`{where} --help` lists what there is")
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,162 @@
+"""The commands that a worker does: train, eval, predict; and doctor.
+
+They check what can be checked without torch, then this process becomes the worker.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError
+from discern.cli.options import (
+    ConfigFlag,
+    DebugFlag,
+    JsonFlag,
+    Pairs,
+    QuietFlag,
+    RunsFlag,
+    SetFlag,
+    make_request,
+)
+
+
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="folder, table, manifest, archive, or digits, mnist, ...")
+    ] = None,
+    config: ConfigFlag = None,
+    sets: SetFlag = None,
+    runs: RunsFlag = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="go on with RUN[@step:N|epoch:K|best|last]; alone: the latest unfinished"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="never go on with an earlier run")] = False,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="a finished run of that name gives way to a new one")
+    ] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Train a classifier."""
+    from discern.config.assemble import request_layers, resolve_request
+    from discern.launch.worker_process import become_worker
+
+    if data is not None:
+        flags = [("DATA", "data.source", data), *flags]
+    request = make_request(
+        "train",
+        arguments={"runs": runs, "resume": resume, "fresh": fresh, "exist_ok": exist_ok},
+        flags=flags,
+        config=config,
+        sets=sets,
+        json=json,
+        quiet=quiet,
+        debug=debug,
+    )
+    if resume is not None and fresh:
+        raise ConfigError("--resume and --fresh exclude each other")
+    layers = request_layers(request)
+    if resume is None or any("data" in layer.value for layer in layers):
+        if not any("source" in (layer.value.get("data") or {}) for layer in layers):
+            raise ConfigError(
+                "train needs DATA",
+                where="discern train",
+                expected="a folder, a table, an archive, or a built-in name",
+                hint="discern train digits",
+            )
+        resolve_request(request)
+    become_worker(request)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")],
+    data: Annotated[str, typer.Argument(help="as for train")],
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; default: all images of an unsplit set")
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="folder for the report")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="CSV that names a bare network's classes")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
+    std: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images per pass")] = 64,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Score a model."""
+    from discern.launch.worker_process import become_worker
+
+    arguments = {
+        "model": model, "data": data, "split": split, "out": out, "classes": classes,
+        "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std"),
+        "batch_size": batch_size, "runs": runs,
+    }  # fmt: skip
+    become_worker(
+        make_request("eval", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug)
+    )
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")],
+    images: Annotated[list[str], typer.Argument(help="files, folders, or - for paths on stdin")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="classes named per image")] = 5,
+    form: Annotated[str, typer.Option("--format", "-f", help="text or csv; --json for JSON")] = "text",
+    out: Annotated[str | None, typer.Option("--out", "-o", help="write here, not to stdout")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="CSV that names a bare network's classes")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
+    std: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images per pass")] = 64,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Name what is on images."""
+    from discern.launch.worker_process import become_worker
+
+    if form not in ("text", "csv"):
+        raise ConfigError("no such format", where="--format", got=form, expected="text or csv")
+    if "-" in images:
+        listed = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        images = [name for image in images for name in (listed if image == "-" else [image])]
+    arguments = {
+        "model": model, "images": images, "top_k": top_k, "format": form, "out": out,
+        "classes": classes, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std"),
+        "batch_size": batch_size, "runs": runs,
+    }  # fmt: skip
+    become_worker(
+        make_request("predict", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug)
+    )
+
+
+def _numbers(text: str | None, where: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError("not numbers", where=where, got=text, expected="0.5,0.5,0.5") from None
+
+
+def doctor(json: JsonFlag = False) -> int:
+    """What this machine has, and what to mend."""
+    from discern.cli.doctor_command import doctor as examine
+
+    return examine(Console(json=json))

@@ -1,0 +1,157 @@
+"""Which device computes, in which precision, and how repeatably. Chosen once, before any data."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from discern.base.errors import ConfigError
+
+PROBE_STEPS = 3
+# bf16 must win by this much to be worth its rounding: below it the probe's noise decides.
+PROBE_GAIN = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChoice:
+    """A device with its name and memory in bytes, as printed and stored in run.json."""
+
+    device: str
+    name: str
+    memory: int
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(self.device)
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.device} ({self.name}, {self.memory / 2**30:.0f} GiB)"
+
+
+def choose_device(text: str) -> DeviceChoice:
+    """The device that `text` asks for: auto, cpu, cuda, mps, an id, or ids; '' is cpu.
+
+    Raises ConfigError if it is not there: a CPU never stands in for a GPU in silence.
+    """
+    wanted = text.strip().lower()
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return _cuda(0)
+        return _mps() if torch.backends.mps.is_available() else _cpu()
+    if wanted in ("", "cpu"):
+        return _cpu()
+    if wanted == "mps":
+        if not torch.backends.mps.is_available():
+            raise _not_there(text)
+        return _mps()
+    ids = wanted.removeprefix("cuda").removeprefix(":") or "0"
+    parts = [part.strip() for part in ids.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise ConfigError(
+            "not a device", where="--device", got=text, expected="auto, cpu, cuda, mps, 0 or 0,3"
+        )
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if any(int(part) >= there for part in parts):
+        raise _not_there(text)
+    if len(parts) > 1:
+        raise ConfigError(
+            "one process computes on one device",
+            where="--device",
+            got=text,
+            hint=f"give one of them, such as --device {parts[0]}",
+        )
+    return _cuda(int(parts[0]))
+
+
+def _not_there(text: str) -> ConfigError:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = [f"cuda:{i}" for i in range(count)] + ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    return ConfigError(
+        "the device asked for is not there",
+        where="--device",
+        got=text,
+        expected=" or ".join(there),
+        hint="`discern doctor` tells what this machine has; --device auto takes the best",
+    )
+
+
+def _cpu() -> DeviceChoice:
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    name = torch.backends.cpu.get_cpu_capability() + f", {usable_cores()} cores"
+    return DeviceChoice("cpu", name, pages * size)
+
+
+def _cuda(index: int) -> DeviceChoice:
+    properties = torch.cuda.get_device_properties(index)
+    return DeviceChoice(f"cuda:{index}", properties.name, properties.total_memory)
+
+
+def _mps() -> DeviceChoice:
+    return DeviceChoice("mps", "Apple GPU", int(torch.mps.recommended_max_memory()))
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, NumPy's and Python's global generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def set_determinism(device: torch.device, *, deterministic: bool) -> None:
+    """Allow only repeatable kernels, or let the libraries choose the fastest."""
+    if deterministic and device.type == "cuda":
+        # cuBLAS needs this workspace setting to be repeatable (its manual, section 2.1.4).
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=device.type != "cpu")
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+
+
+AMP_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(
+    wanted: str, device: torch.device, step: Callable[[torch.dtype | None], None]
+) -> tuple[str, str]:
+    """(precision, reason). `auto` times `step` (one training step on scratch weights) each way.
+
+    `step` is called with the autocast type or None. On a GPU, bf16 where the chip has it.
+    """
+    if wanted != "auto":
+        return wanted, "asked for"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "the GPU has it"
+        return "fp16", "the GPU has no bf16"
+    if device.type != "cpu":
+        return "fp32", f"auto on {device.type}"
+    seconds: dict[str, float] = {}
+    for name in ("fp32", "bf16"):
+        step(AMP_TYPES[name])
+        times = []
+        for _ in range(PROBE_STEPS):
+            started = time.perf_counter()
+            step(AMP_TYPES[name])
+            times.append(time.perf_counter() - started)
+        seconds[name] = min(times)
+    gain = seconds["fp32"] / seconds["bf16"]
+    return ("bf16" if gain >= PROBE_GAIN else "fp32"), f"bf16 measured {gain:.2f}x fp32's speed"

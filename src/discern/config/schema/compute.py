@@ -1,0 +1,29 @@
+"""The `compute` section: device, precision, repeatability."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from discern.config.schema.section import Section
+
+
+class ComputeConfig(Section):
+    """Where and how the arithmetic is done."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, mps, or ids such as 0 or 0,3; '' is cpu")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto is probed once and stored"
+    )
+    channels_last: bool = Field(True, description="memory layout of images and convolutions")  # noqa: FBT003
+    compile: bool = Field(False, description="torch.compile the network")  # noqa: FBT003
+    deterministic: bool = Field(
+        True,  # noqa: FBT003
+        description="deterministic kernels only; equal runs give equal bits on one machine",
+    )
+    threads: int | None = Field(None, ge=1, description="arithmetic threads; default: free cores")
+    skip_nonfinite: bool = Field(
+        True,  # noqa: FBT003
+        description="a step with a non-finite loss or gradient norm leaves the weights untouched",
+    )

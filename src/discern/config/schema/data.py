@@ -1,0 +1,52 @@
+"""The `data` section: which images, how they are split, what the network gets to see of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from discern.config.schema.section import Section
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+ImageSide = Annotated[int, Field(ge=4, le=4096)]
+
+
+class DataConfig(Section):
+    """Images, splits, sizes. What is not given is read off the images."""
+
+    source: str = Field(description="folder, table, manifest, archive or built-in name")
+    val: str | None = Field(None, description="separate validation data, of any kind")
+    test: str | None = Field(
+        None, description="separate test data; 'val' reports on the images that the model was chosen on"
+    )
+    root: str | None = Field(None, description="folder with a built-in set's original files")
+    label: str | None = Field(None, description="label column of a table; default: found by name")
+    classes: list[str] | None = Field(None, description="class names in order; default: sorted names")
+    val_share: Share = Field(0.15, description="share of images for validation when nothing is split")
+    test_share: Share = Field(0.15, description="share of images for the test when nothing is split")
+    inner_val_share: Share = Field(
+        0.10, description="share of train held out when only train and test are given"
+    )
+    split_seed: int = Field(0, description="seed of the stratified split")
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error", description="unreadable images: refuse to train, or leave them out and report them"
+    )
+    image_size: ImageSide | list[ImageSide] | None = Field(
+        None, description="side, or [height, width], in pixels; default: by network and images"
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 grey, 3 RGB; default: grey if at least 95 % of the images are"
+    )
+    fit: Literal["crop", "pad", "squish"] = Field(
+        "crop", description="how an image of another shape is brought to the network's"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] | None = Field(
+        None, description="resampling filter; default: the network's, else bilinear"
+    )
+    crop_pct: float | None = Field(
+        None, gt=0.0, le=1.0, description="share of the short side kept by the center crop"
+    )
+    mean: list[float] | None = Field(None, description="per channel, on 0..1 values")
+    std: list[float] | None = Field(None, description="per channel, on 0..1 values")
+    workers: int | None = Field(None, ge=0, description="decoding threads; default: by free cores")

@@ -1,0 +1,48 @@
+"""One stage of a training: what is trained, for how long, with which optimizer and schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from discern.config.schema.section import Section, Spec
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class StageConfig(Section):
+    """A training is a non-empty mapping of these; each takes the model where the last left it."""
+
+    epochs: int = Field(10, ge=1, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, description="images per step, over all devices")
+    optimizer: Spec = Field(
+        default_factory=lambda: Spec(name="adamw"), description="adamw, sgd, muon, ... and arguments"
+    )
+    lr: float = Field(1e-3, gt=0.0, description="peak learning rate")
+    weight_decay: float = Field(0.0, ge=0.0, description="not applied to norms and biases")
+    schedule: Spec = Field(
+        default_factory=lambda: Spec(name="cosine"),
+        description="constant, cosine, step, multistep, poly, one_cycle, ... and arguments",
+    )
+    warmup_epochs: float = Field(0.0, ge=0.0, description="linear warm-up, in epochs")
+    smoothing: Unit = Field(0.0, description="label smoothing")
+    clip_grad: float | None = Field(None, gt=0.0, description="largest gradient norm")
+    grad_accum_steps: int = Field(1, ge=1, description="forward passes per update")
+    ema: float | None = Field(
+        None, gt=0.0, lt=1.0, description="decay of the moving average of the weights"
+    )
+    augment: Spec = Field(
+        default_factory=lambda: Spec(name="auto"), description="auto, none, small, photo and arguments"
+    )
+    trainable: str | list[str] = Field(
+        "all", description="all, head, or patterns of parameter names"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better score before the stage ends"
+    )
+    monitor: Literal["accuracy", "loss"] = Field(
+        "accuracy", description="validation figure that chooses the kept model"
+    )
+    keep_top: int = Field(3, ge=1, description="checkpoints kept by that figure")
+    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")

@@ -1,0 +1,26 @@
+"""The `tracking` section: names, and what is written how often. Not part of a run's identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from discern.config.schema.section import Section, Spec
+
+
+class TrackingConfig(Section):
+    """Where the run is kept and what it records."""
+
+    project: str | None = Field(None, description="default: the data's base name")
+    name: str | None = Field(None, description="default: MODEL-N")
+    checkpoint_every_s: float = Field(300.0, gt=0.0, description="seconds between checkpoints")
+    log_every: int = Field(50, ge=1, description="steps between readings")
+    tensorboard: bool = Field(True, description="write TensorBoard event files")  # noqa: FBT003
+    callbacks: list[Spec] = Field(
+        default_factory=list, description="further callbacks, by import path"
+    )
+
+    def record(self) -> dict[str, Any]:
+        """The section as plain values."""
+        return self.model_dump(mode="json")

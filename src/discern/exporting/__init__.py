@@ -1,0 +1,1 @@
+"""What leaves a run: model bundles, their proof, and predictions from them."""

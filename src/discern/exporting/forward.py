@@ -1,0 +1,33 @@
+"""From images to logits, for golden images and predictions alike. Owns normalization on a device.
+
+Axes: N images, C channels, H height, W width, K classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from discern.data.images import Pixels, Preprocess
+
+
+def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.device) -> Tensor:
+    """Stack uint8 [H, W, C] images into float32 [N, C, H, W] on `device`: (x / 255 - mean) / std."""
+    stacked = torch.from_numpy(np.stack(images)).to(device)
+    batch = stacked.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocess.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    return batch.sub_(mean).div_(std)
+
+
+def forward(model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [N, K] and features [N, D], float32, without gradients; `model` must be in eval mode.
+
+    Runs in the caller's inference mode.
+    """
+    with torch.inference_mode():
+        logits, features = model(batch)
+    return logits.float(), features.float()

@@ -1,0 +1,1 @@
+"""Feed: from manifest positions to normalized batches on the device, the same on any machine."""

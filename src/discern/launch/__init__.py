@@ -1,0 +1,1 @@
+"""Starting workers: the light tower's one way to the compute tower."""

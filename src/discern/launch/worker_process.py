@@ -1,0 +1,99 @@
+"""The worker's command line, and the two ways to start one: become it, or run it as a child."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from discern.config.request import Request, write_request
+
+_PR_SET_PDEATHSIG = 1
+
+
+def worker_command(verb: str, request: Path, run: Path | None = None) -> list[str]:
+    """The command that every launcher uses: CLI, torchrun, schedulers, sweeps."""
+    command = [sys.executable, "-m", "discern.worker", verb, "--request", str(request)]
+    return command if run is None else [*command, "--run", str(run)]
+
+
+def request_file(request: Request) -> Path:
+    """Write `request` to a temporary file of this user; the worker removes it once read."""
+    handle, name = tempfile.mkstemp(prefix="discern-request-", suffix=".json")
+    os.close(handle)
+    path = Path(name)
+    write_request(path, request)
+    return path
+
+
+def become_worker(request: Request) -> NoReturn:
+    """Replace this process by the worker: same pid, signals and exit code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = worker_command(request.verb, request_file(request))
+    os.execv(command[0], command)  # noqa: S606
+
+
+class RunHandle(Protocol):
+    """A worker that was started."""
+
+    def wait(self) -> int:
+        """Wait for its end; gives its exit code."""
+
+    def stop(self) -> None:
+        """Ask it to save and stop."""
+
+
+class Executor(Protocol):
+    """Starts workers somewhere."""
+
+    def submit(self, request: Request) -> RunHandle:
+        """Start a worker for `request`."""
+
+
+@dataclass(slots=True)
+class ChildHandle:
+    """A worker that runs as a child of this process."""
+
+    process: subprocess.Popen[bytes]
+
+    def wait(self) -> int:
+        """Wait for its end; an interrupt is passed on once, and the child's end awaited."""
+        try:
+            return self.process.wait()
+        except KeyboardInterrupt:
+            self.stop()
+            return self.process.wait()
+
+    def stop(self) -> None:
+        """Ask it to finish its step, save and stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+class ChildExecutor:
+    """Runs each worker as a child in its own process group, which dies with this process."""
+
+    def submit(self, request: Request) -> ChildHandle:
+        """Start a worker for `request`."""
+        command = worker_command(request.verb, request_file(request))
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent())  # noqa: PLW1509
+        return ChildHandle(process)
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """On Linux the kernel ends a child whose parent is gone, however the parent ended."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+
+    def ask_kernel() -> None:
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask_kernel

@@ -1,0 +1,1 @@
+"""Discern's own networks: one file a family, one builder each."""

@@ -1,0 +1,275 @@
+"""Learning-rate schedules as closed forms: update number in, multiple of the base rate out.
+
+Owns the formulas and the warm-up; knows no optimizer and imports no torch. A schedule has no memory:
+a resumed or lengthened run builds it again and asks for its step. Updates are numbered from 0, so
+update k of T has the progress k / T and no update has progress 1.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from discern.base.errors import ConfigError
+from discern.base.names import did_you_mean
+from discern.base.plugins import check_arguments
+
+Formula = Callable[[float], float]
+WARMUP_MODES = ("linear", "constant")
+_POWER_ALIAS = re.compile(r"pow(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The updates that a formula covers: the first one, the one after the last, the epoch's length."""
+
+    first: int
+    end: int
+    steps_per_epoch: int
+
+    def progress(self, step: float) -> float:
+        """`step` as a fraction of the span, kept in [0, 1]."""
+        length = self.end - self.first
+        if length <= 0:
+            return 1.0
+        return min(1.0, max(0.0, (step - self.first) / length))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One schedule over `total_steps` updates; `factor(step)` multiplies each group's base rate.
+
+    `arguments` go to the schedule's formula. During the first `warmup_steps` updates the factor
+    rises in a line from `warmup_begin` to the formula's value at the end of the warm-up
+    (`linear`), or stays at `warmup_begin` (`constant`); cosine, poly and linear then decay over
+    the remaining updates, while milestones stay where they were named. Raises ConfigError for an
+    unknown name or argument, and for values outside their range.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    total_steps: int
+    steps_per_epoch: int
+    warmup_steps: int = 0
+    warmup_mode: str = "linear"
+    warmup_begin: float = 0.0
+    _formula: Formula = field(init=False, repr=False, compare=False)
+    _warmup_end: float = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        name, arguments = resolve_schedule(self.name, self.arguments)
+        span = Span(self.warmup_steps, self.total_steps, self.steps_per_epoch)
+        if self.warmup_steps and name in RISING:
+            raise ConfigError(
+                f"schedule '{self.name}' rises by itself and takes no warm-up",
+                where="schedule",
+                got=f"warm-up of {self.warmup_steps} steps",
+                expected="no warm-up",
+            )
+        formula = SCHEDULES[name](span, **arguments)
+        object.__setattr__(self, "_formula", formula)
+        object.__setattr__(self, "_warmup_end", formula(self.warmup_steps))
+
+    def factor(self, step: int) -> float:
+        """The multiple of the base rate for update `step` (0 is the first); after the end, the end's."""
+        warmup = self.warmup_steps
+        if step < warmup:
+            begin = self.warmup_begin
+            if self.warmup_mode == "constant":
+                return begin
+            return begin + (self._warmup_end - begin) * step / warmup
+        return self._formula(step)
+
+
+def resolve_schedule(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The schedule's own name and arguments: `pow2` is `poly` with power 2.
+
+    Raises ConfigError for an unknown name (naming the nearest) or an unknown argument.
+    """
+    given = dict(arguments)
+    alias = _POWER_ALIAS.fullmatch(name)
+    if alias:
+        name = "poly"
+        given.setdefault("power", float(alias[1]))
+    if name not in SCHEDULES:
+        raise ConfigError(
+            f"unknown schedule '{name}'",
+            where="schedule",
+            got=name,
+            expected=", ".join(SCHEDULES),
+            hint=did_you_mean(name, SCHEDULES),
+        )
+    check_arguments(SCHEDULES[name], given, where=f"schedule '{name}'", given=("span",))
+    return name, given
+
+
+def constant(span: Span) -> Formula:  # noqa: ARG001 - every formula takes the span
+    """Factor 1 throughout."""
+    return lambda _step: 1.0
+
+
+def cosine(span: Span, *, final: float = 0.0) -> Formula:
+    """Half a cosine from 1 to `final`: final + (1 - final) * (1 + cos(pi p)) / 2 at progress p.
+
+    Source: Loshchilov and Hutter, SGDR (2017), without restarts.
+    """
+    _check_fraction("final", final)
+    half = (1.0 - final) / 2.0
+
+    def formula(step: float) -> float:
+        return final + half * (1.0 + math.cos(math.pi * span.progress(step)))
+
+    return formula
+
+
+def poly(span: Span, *, power: float = 2.0, final: float = 0.0) -> Formula:
+    """final + (1 - final) * (1 - p) ** power at progress p; power 2 as in MXNet's scheduler."""
+    _check_fraction("final", final)
+    if power <= 0:
+        raise _out_of_range("power", power, "a number above 0")
+
+    def formula(step: float) -> float:
+        return final + (1.0 - final) * (1.0 - span.progress(step)) ** power
+
+    return formula
+
+
+def linear(span: Span, *, final: float = 0.0) -> Formula:
+    """A line from 1 to `final`."""
+    return poly(span, power=1.0, final=final)
+
+
+def step(span: Span, *, every: float, gamma: float = 0.1, least: float = 0.0) -> Formula:
+    """Multiply by `gamma` each `every` epochs (counted from the run's start), never below `least`."""
+    if every <= 0:
+        raise _out_of_range("every", every, "a number of epochs above 0")
+    _check_gamma(gamma)
+    length = every * span.steps_per_epoch
+
+    def formula(step: float) -> float:
+        return max(least, gamma ** math.floor(step / length))
+
+    return formula
+
+
+def multistep(span: Span, *, milestones: list[float], gamma: float = 0.1) -> Formula:
+    """Multiply by `gamma` at the first update of each epoch in `milestones` (rising, from 0)."""
+    _check_gamma(gamma)
+    marks = [round(epoch * span.steps_per_epoch) for epoch in milestones]
+    if marks != sorted(marks) or any(mark < 0 for mark in marks):
+        raise _out_of_range("milestones", milestones, "epochs in rising order, such as [30, 60]")
+
+    def formula(step: float) -> float:
+        return float(gamma ** bisect_right(marks, step))
+
+    return formula
+
+
+def one_cycle(
+    span: Span, *, rise: float = 0.3, begin_divisor: float = 25.0, end_divisor: float = 1e4
+) -> Formula:
+    """Cosine from 1 / `begin_divisor` up to 1, then down to that / `end_divisor` at the last update.
+
+    `rise` is the share of the updates that climbs. Defaults and shape as torch's OneCycleLR.
+    Source: Smith and Topin, Super-convergence (2018).
+    """
+    if not 0 < rise < 1:
+        raise _out_of_range("rise", rise, "a fraction between 0 and 1")
+    begin = 1.0 / begin_divisor
+    end = begin / end_divisor
+    peak = rise * (span.end - span.first) - 1.0
+    last = span.end - span.first - 1.0
+
+    def formula(step: float) -> float:
+        at = min(step - span.first, last)
+        if at <= peak:
+            return 1.0 + (begin - 1.0) * (1.0 + math.cos(math.pi * at / peak)) / 2.0 if peak else 1.0
+        share = (at - peak) / (last - peak) if last > peak else 1.0
+        return end + (1.0 - end) * (1.0 + math.cos(math.pi * share)) / 2.0
+
+    return formula
+
+
+def triangular(
+    span: Span, *, begin: float = 0.2, peak: float = 0.25, final: float = 0.0
+) -> Formula:
+    """A line from `begin` up to 1 at the share `peak` of the updates, then a line to `final`.
+
+    Source of the defaults: the rates of KellerJordan/cifar10-airbench (begin 0.2, peak near 0.23).
+    """
+    _check_fraction("begin", begin)
+    _check_fraction("final", final)
+    if not 0 < peak < 1:
+        raise _out_of_range("peak", peak, "a fraction between 0 and 1")
+
+    def formula(step: float) -> float:
+        at = span.progress(step)
+        if at < peak:
+            return begin + (1.0 - begin) * at / peak
+        return 1.0 + (final - 1.0) * (at - peak) / (1.0 - peak)
+
+    return formula
+
+
+def per_epoch(span: Span, *, factors: list[float]) -> Formula:
+    """The listed multiples, one an epoch; the last one goes on."""
+    if not factors or any(factor < 0 for factor in factors):
+        raise _out_of_range("factors", factors, "a list of numbers of at least 0")
+    listed = [float(factor) for factor in factors]
+    last = len(listed) - 1
+
+    def formula(step: float) -> float:
+        return listed[min(last, int(step // span.steps_per_epoch))]
+
+    return formula
+
+
+SCHEDULES: dict[str, Callable[..., Formula]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step,
+    "multistep": multistep,
+    "poly": poly,
+    "linear": linear,
+    "one_cycle": one_cycle,
+    "triangular": triangular,
+    "per_epoch": per_epoch,
+}
+RISING = ("one_cycle", "triangular")
+"""Schedules that begin low by themselves; a warm-up before them is refused."""
+
+
+def _check_counts(schedule: Schedule) -> None:
+    for name, least in (("total_steps", 1), ("steps_per_epoch", 1), ("warmup_steps", 0)):
+        value = getattr(schedule, name)
+        if value < least:
+            raise _out_of_range(name, value, f"at least {least}")
+    if schedule.warmup_steps > schedule.total_steps:
+        raise ConfigError(
+            "the warm-up is longer than the training",
+            where="schedule",
+            got=f"warm-up of {schedule.warmup_steps} steps",
+            expected=f"at most {schedule.total_steps} steps",
+        )
+    if schedule.warmup_mode not in WARMUP_MODES:
+        raise _out_of_range("warmup_mode", schedule.warmup_mode, " or ".join(WARMUP_MODES))
+    _check_fraction("warmup_begin", schedule.warmup_begin)
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise _out_of_range(name, value, "a fraction from 0 to 1")
+
+
+def _check_gamma(gamma: float) -> None:
+    if gamma <= 0:
+        raise _out_of_range("gamma", gamma, "a number above 0")
+
+
+def _out_of_range(name: str, value: object, expected: str) -> ConfigError:
+    return ConfigError(f"'{name}' is out of range", where="schedule", got=value, expected=expected)

@@ -1,0 +1,151 @@
+"""What may watch a training: the hooks, their answers, and the list that calls them in order.
+
+A callback sees plain readings and never alters a batch or weights. A hook that it does not
+override is never called: the lists are built once, before the first step.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+HOOKS = (
+    "before_run",
+    "after_run",
+    "before_stage",
+    "after_stage",
+    "before_epoch",
+    "after_epoch",
+    "before_step",
+    "after_step",
+    "reading",
+    "before_evaluation",
+    "after_evaluation",
+)
+
+
+class Signal(enum.IntEnum):
+    """A callback's answer; of several, the strongest counts."""
+
+    GO_ON = 0
+    SAVE = 1
+    END_STAGE = 2
+    END_RUN = 3
+    ROLLBACK = 4
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where the training stands. Read it; the trainer writes it.
+
+    `step` counts updates over all stages; `epoch` and `batch` those done in this stage.
+    `readings` are the last plain figures, such as `train/loss`.
+    """
+
+    stage: str = ""
+    step: int = 0
+    stage_step: int = 0
+    stage_steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    batch: int = 0
+    batches: int = 0
+    samples: int = 0
+    readings: Mapping[str, float] = field(default_factory=dict)
+    best: float | None = None
+    best_step: int | None = None
+
+
+class Callback:
+    """Derive from this and override the hooks wanted; each may return a Signal or None.
+
+    One with memory gives it as JSON values in `state` and takes it back in `restore`: it then
+    survives a kill and a resume.
+    """
+
+    def before_run(self, progress: Progress) -> Signal | None:
+        """Before the first stage, and again when a run is resumed."""
+
+    def after_run(self, progress: Progress) -> Signal | None:
+        """After the last stage; not called when the run fails."""
+
+    def before_stage(self, progress: Progress) -> Signal | None:
+        """Before a stage's first step, and when it is resumed."""
+
+    def after_stage(self, progress: Progress) -> Signal | None:
+        """After a stage's last epoch."""
+
+    def before_epoch(self, progress: Progress) -> Signal | None:
+        """Before an epoch's first step."""
+
+    def after_epoch(self, progress: Progress) -> Signal | None:
+        """After an epoch's last step and its evaluation, before its checkpoint."""
+
+    def before_step(self, progress: Progress) -> Signal | None:
+        """Before each step."""
+
+    def after_step(self, progress: Progress) -> Signal | None:
+        """After each step; `progress.readings` are those of the last reading."""
+
+    def reading(self, progress: Progress) -> Signal | None:
+        """Every `log_every` steps and at an epoch's end, when figures were read off the device."""
+
+    def before_evaluation(self, progress: Progress) -> Signal | None:
+        """Before the validation images are scored."""
+
+    def after_evaluation(self, progress: Progress) -> Signal | None:
+        """After the validation images were scored; `progress.readings` hold the scores."""
+
+    def state(self) -> dict[str, Any]:
+        """What must survive a resume, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+class CallbackList:
+    """Calls the callbacks in order; a hook that nobody overrides costs one look-up."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+        self._hooks = {
+            hook: [
+                getattr(callback, hook)
+                for callback in callbacks
+                if getattr(type(callback), hook) is not getattr(Callback, hook)
+            ]
+            for hook in HOOKS
+        }
+
+    def listens(self, hook: str) -> bool:
+        """True if any callback overrides `hook`."""
+        return bool(self._hooks[hook])
+
+    def call(self, hook: str, progress: Progress) -> Signal:
+        """Call `hook` on all that override it; gives the strongest answer."""
+        strongest = Signal.GO_ON
+        for function in self._hooks[hook]:
+            answer = function(progress)
+            if answer is not None and answer > strongest:
+                strongest = answer
+        return strongest
+
+    def state(self) -> list[dict[str, Any]]:
+        """The states of all, in order, each with the callback's class name."""
+        return [
+            {"callback": type(callback).__name__, "state": callback.state()}
+            for callback in self.callbacks
+        ]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Give each callback its state back, by class name and order among its like."""
+        waiting = list(states)
+        for callback in self.callbacks:
+            for entry in waiting:
+                if entry["callback"] == type(callback).__name__:
+                    callback.restore(entry["state"])
+                    waiting.remove(entry)
+                    break

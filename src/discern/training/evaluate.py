@@ -1,0 +1,69 @@
+"""Scoring a model on every image of a feed, exactly: no image dropped, none counted twice."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from discern.feed.batch import Feed
+from discern.models.classifier import Classifier
+from discern.training.objectives import MISSING
+from discern.training.scores import EvalTable
+
+TOP = 5
+# Beyond this many values the logits are not kept: 200 MB in float32.
+MAX_LOGITS = 50_000_000
+
+
+def evaluate(
+    model: Classifier,
+    feed: Feed,
+    *,
+    classes: tuple[str, ...],
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+) -> EvalTable:
+    """Predictions, losses and top classes of every image in `feed`, in its order.
+
+    Loss and probabilities are computed in float32 whatever the network's precision. The model's
+    training mode is put back afterwards.
+    """
+    training = model.training
+    model.eval()
+    keep = feed.samples * len(classes) <= MAX_LOGITS
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("positions", "targets", "top", "probabilities", "losses", "logits")
+    }
+    cast = (
+        torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
+    )
+    try:
+        with torch.inference_mode(), cast, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                logits = model(batch.images).logits.float()
+                losses = F.cross_entropy(
+                    logits, batch.targets, ignore_index=MISSING, reduction="none"
+                )
+                top = logits.softmax(1).topk(min(TOP, logits.shape[1]), dim=1)
+                columns["positions"].append(batch.positions.cpu().numpy().copy())
+                columns["targets"].append(batch.targets.cpu().numpy().copy())
+                columns["top"].append(top.indices.cpu().numpy())
+                columns["probabilities"].append(top.values.cpu().numpy())
+                columns["losses"].append(losses.cpu().numpy())
+                if keep:
+                    columns["logits"].append(logits.cpu().numpy())
+    finally:
+        model.train(training)
+    joined = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    return EvalTable(
+        positions=joined["positions"],
+        targets=joined["targets"],
+        top_classes=joined["top"],
+        top_probabilities=joined["probabilities"],
+        losses=joined["losses"],
+        logits=joined.get("logits"),
+        classes=classes,
+    )

@@ -1,0 +1,52 @@
+"""Running sums kept on the device between readings."""
+
+from __future__ import annotations
+
+import torch
+
+from discern.training.step import StepResult
+
+
+class Meters:
+    """Loss and accuracy since the last reading; read with one wait for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        # float64 sums: exact enough that the window's length never shows in the figures.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=dtype, device=device)
+        self._loss, self._correct, self._bad = self._sums.unbind()
+        self.count = 0
+        self.steps = 0
+
+    def update(self, result: StepResult) -> None:
+        """Add one step; a non-finite loss shows in the mean, as it should."""
+        self._loss.add_(result.loss, alpha=result.count)
+        self._correct.add_(result.correct)
+        self._bad.add_(~result.finite)
+        self.count += result.count
+        self.steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Mean loss, accuracy, and the number of non-finite steps, since the last reset."""
+        loss, correct, bad = self._sums.tolist()
+        return {
+            "loss": loss / self.count if self.count else float("nan"),
+            "accuracy": correct / self.count if self.count else float("nan"),
+            "nonfinite_steps": bad,
+        }
+
+    def reset(self) -> None:
+        """Start a new window."""
+        self._sums.zero_()
+        self.count = 0
+        self.steps = 0
+
+    def state(self) -> dict[str, float | list[float]]:
+        """The sums as JSON values."""
+        return {"sums": self._sums.tolist(), "count": self.count, "steps": self.steps}
+
+    def restore(self, state: dict[str, float | list[float]]) -> None:
+        """Take back what `state` gave, bit for bit."""
+        self._sums.copy_(torch.tensor(state["sums"], dtype=self._sums.dtype))
+        self.count = int(state["count"])  # type: ignore[arg-type]
+        self.steps = int(state["steps"])  # type: ignore[arg-type]

@@ -1,0 +1,153 @@
+"""One update of the weights: values in, values out.
+
+The step prints nothing, waits for nothing that it does not need, knows no run and no callback.
+Its results stay on the device; reading one is the reader's cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from discern.feed.batch import Batch
+from discern.models.classifier import Classifier
+from discern.models.ema import Ema
+from discern.optim.schedules import Schedule
+from discern.training.objectives import Objective
+
+
+@dataclass(slots=True)
+class TrainState:
+    """All that a step reads and changes. `step` counts updates over all stages."""
+
+    model: Classifier
+    network: torch.nn.Module  # what is called: the model, or its compiled form
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: Ema | None
+    scaler: torch.amp.GradScaler | None
+    step: int = 0
+    stage_step: int = 0
+    samples: int = 0
+    rate_scale: float = 1.0  # halved by each rollback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRules:
+    """How a step computes. `amp_dtype` None is full precision."""
+
+    objective: Objective
+    device: torch.device
+    amp_dtype: torch.dtype | None = None
+    clip_grad: float | None = None
+    grad_accum_steps: int = 1
+    guard: bool = True  # a non-finite step leaves weights and optimizer untouched
+
+
+class StepResult(NamedTuple):
+    """Detached device tensors: mean loss [], right answers [], finite []; and the sample count."""
+
+    loss: Tensor
+    correct: Tensor
+    finite: Tensor
+    count: int
+
+
+def train_step(state: TrainState, batch: Batch, rules: StepRules) -> StepResult:
+    """Forward, loss, backward, clip, update; advances `state` by one step."""
+    factor = state.schedule.factor(state.stage_step) * state.rate_scale
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    loss, correct = _gradients(state, batch, rules)
+    finite = torch.isfinite(loss)
+    if state.scaler is not None:
+        _scaled_update(state, rules)
+    else:
+        if rules.clip_grad is not None:
+            norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), rules.clip_grad)
+            finite = finite & torch.isfinite(norm)
+        _update(state, rules, finite)
+    state.optimizer.zero_grad(set_to_none=True)
+    count = batch.targets.shape[0]
+    state.step += 1
+    state.stage_step += 1
+    state.samples += count
+    return StepResult(loss, correct, finite, count)
+
+
+def _gradients(state: TrainState, batch: Batch, rules: StepRules) -> tuple[Tensor, Tensor]:
+    if rules.grad_accum_steps == 1:
+        loss, correct = _forward(state, batch.images, batch.targets, rules)
+        _backward(state, loss)
+        return loss.detach(), correct
+    total = batch.targets.shape[0]
+    loss_sum = torch.zeros((), device=rules.device)
+    correct_sum = torch.zeros((), device=rules.device, dtype=torch.int64)
+    parts = zip(
+        batch.images.tensor_split(rules.grad_accum_steps),
+        batch.targets.tensor_split(rules.grad_accum_steps),
+        strict=True,
+    )
+    for images, targets in parts:
+        if not len(targets):
+            continue
+        loss, correct = _forward(state, images, targets, rules)
+        # Each part counts by its size, so the sum is the mean over the whole batch.
+        loss = loss * (len(targets) / total)
+        _backward(state, loss)
+        loss_sum += loss.detach()
+        correct_sum += correct
+    return loss_sum, correct_sum
+
+
+def _forward(
+    state: TrainState, images: Tensor, targets: Tensor, rules: StepRules
+) -> tuple[Tensor, Tensor]:
+    if rules.amp_dtype is None:
+        output = state.network(images)
+    else:
+        with torch.autocast(rules.device.type, dtype=rules.amp_dtype):
+            output = state.network(images)
+    loss = rules.objective(output, targets)
+    correct = (output.logits.detach().argmax(1) == targets).sum()
+    return loss, correct
+
+
+def _backward(state: TrainState, loss: Tensor) -> None:
+    if state.scaler is None:
+        loss.backward()  # type: ignore[no-untyped-call]
+    else:
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+
+def _scaled_update(state: TrainState, rules: StepRules) -> None:
+    """Under fp16 the scaler itself leaves out an update with non-finite gradients."""
+    scaler = state.scaler
+    if scaler is None:
+        return
+    if rules.clip_grad is not None:
+        scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), rules.clip_grad)
+    scaler.step(state.optimizer)
+    scaler.update()
+    if state.ema is not None:
+        state.ema.update(state.model)
+
+
+def _update(state: TrainState, rules: StepRules, finite: Tensor) -> None:
+    if rules.guard:
+        if rules.device.type == "cpu" or not hasattr(
+            state.optimizer, "_step_supports_amp_scaling"
+        ):
+            if not finite.item():
+                return
+        else:
+            # Fused kernels leave the update out by themselves: the host need not wait.
+            state.optimizer.grad_scale = None  # type: ignore[attr-defined]
+            state.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
+    state.optimizer.step()
+    if state.ema is not None:
+        state.ema.update(state.model)

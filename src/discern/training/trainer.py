@@ -1,0 +1,351 @@
+"""The loop of one stage: steps, readings, evaluation, checkpoint, signal, in that fixed order."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from discern.base.errors import Interrupted, RunError
+from discern.feed.batch import Feed
+from discern.training.callbacks import CallbackList, Progress, Signal
+from discern.training.checkpoints import Checkpoint, CheckpointStore
+from discern.training.evaluate import evaluate
+from discern.training.ledger import Entry, Ledger
+from discern.training.meters import Meters
+from discern.training.scores import score_record
+from discern.training.state_io import capture_state, restore_state
+from discern.training.step import StepRules, TrainState, train_step
+from discern.training.tensor_trees import all_finite
+
+MAX_ROLLBACKS = 3
+
+
+class Recorder(Protocol):
+    """Where readings go: a run folder, or nowhere."""
+
+    def record(self, step: int, readings: dict[str, float]) -> None:
+        """Take plain figures of one step."""
+
+    def flush(self) -> None:
+        """Make what was recorded durable."""
+
+    def rewind(self, step: int) -> None:
+        """Forget the figures of later steps: training goes on from `step`."""
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that must not be missed."""
+
+
+class StopRequest:
+    """Set by a signal handler, seen by the trainer after the step in progress."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """One stage's parts and lengths."""
+
+    name: str
+    index: int
+    epochs: int
+    feed: Feed
+    val_feed: Feed
+    classes: tuple[str, ...]
+    rules: StepRules
+    monitor: str = "accuracy"
+    keep_top: int = 3
+    evaluate_every: int = 1
+    log_every: int = 50
+    checkpoint_every_s: float = 300.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """What all stages of a run share."""
+
+    store: CheckpointStore
+    callbacks: CallbackList
+    recorder: Recorder
+    ledger: Ledger = field(default_factory=Ledger)
+    progress: Progress = field(default_factory=Progress)
+    stop: StopRequest = field(default_factory=StopRequest)
+    rollbacks: int = 0
+    train_seconds: float = 0.0  # first batch to last update; evaluations and saving apart
+
+
+class _Rollback(Exception):  # noqa: N818
+    """Unwinds the loop to the last checkpoint."""
+
+
+class Trainer:
+    """Runs one stage. `state.network` is put in training mode by `train_mode`."""
+
+    def __init__(
+        self, plan: StagePlan, state: TrainState, session: Session, train_mode: Callable[[], None]
+    ) -> None:
+        self.plan = plan
+        self.state = state
+        self.session = session
+        self._train_mode = train_mode
+        self._meters = Meters(plan.rules.device)
+        self._next_save = 0.0
+        self._window_start = 0.0
+        self._window_wait = 0.0
+
+    def run_stage(self, checkpoint: Checkpoint | None = None) -> Signal:
+        """Train to the stage's end, from its start or from `checkpoint`.
+
+        Raises Interrupted after saving when a stop was requested, RunError when the loss cannot
+        be kept finite.
+        """
+        epoch, batch = self._start(checkpoint)
+        self._next_save = time.monotonic() + self.plan.checkpoint_every_s
+        signal = self.session.callbacks.call("before_stage", self.session.progress)
+        while epoch < self.plan.epochs and signal < Signal.END_STAGE:
+            try:
+                signal = self._run_epoch(epoch, batch)
+                epoch, batch = epoch + 1, 0
+            except _Rollback:
+                epoch, batch = self._roll_back()
+                signal = Signal.GO_ON
+        return max(signal, self.session.callbacks.call("after_stage", self.session.progress))
+
+    def _start(self, checkpoint: Checkpoint | None) -> tuple[int, int]:
+        plan, progress = self.plan, self.session.progress
+        epoch, batch = 0, 0
+        if checkpoint is not None:
+            epoch, batch = self._restore(checkpoint)
+            if checkpoint.state["ended"]:
+                epoch, batch = plan.epochs, 0
+        progress.stage, progress.epochs, progress.batches = plan.name, plan.epochs, plan.feed.batches
+        progress.stage_steps = plan.epochs * plan.feed.batches
+        progress.epoch, progress.batch = epoch, batch
+        progress.step, progress.stage_step = self.state.step, self.state.stage_step
+        if checkpoint is None:
+            self.save(0, 0)  # a rollback in the first epoch needs somewhere to go
+        return epoch, batch
+
+    def _run_epoch(self, epoch: int, first_batch: int) -> Signal:
+        session = self.session
+        progress = session.progress
+        progress.epoch, progress.batch = epoch, first_batch
+        if first_batch == 0:
+            session.callbacks.call("before_epoch", progress)
+        signal = max(self._train_epoch(epoch, first_batch), self._read())
+        if signal is Signal.ROLLBACK:
+            raise _Rollback
+        progress.epoch = epoch + 1
+        last = progress.epoch == self.plan.epochs or signal >= Signal.END_STAGE
+        if last or progress.epoch % self.plan.evaluate_every == 0:
+            signal = max(signal, self.evaluate())
+        signal = max(signal, session.callbacks.call("after_epoch", progress))
+        if signal is Signal.ROLLBACK:
+            raise _Rollback
+        self.save(epoch + 1, 0, ended=last or signal >= Signal.END_STAGE)
+        self._stop_if_asked()
+        return signal
+
+    def _train_epoch(self, epoch: int, first_batch: int) -> Signal:
+        plan, state, session, meters = self.plan, self.state, self.session, self._meters
+        progress, callbacks, stop, rules = session.progress, session.callbacks, session.stop, plan.rules
+        before, after = callbacks.listens("before_step"), callbacks.listens("after_step")
+        log_every, batches, clock = plan.log_every, plan.feed.batches, time.monotonic
+        strongest = Signal.GO_ON
+        self._train_mode()
+        self._open_window()
+        with contextlib.closing(plan.feed.epoch(epoch, first_batch)) as feed:  # type: ignore[type-var]
+            for batch in feed:
+                if before:
+                    strongest = max(strongest, callbacks.call("before_step", progress))
+                meters.update(train_step(state, batch, rules))
+                progress.batch += 1
+                progress.step, progress.stage_step = state.step, state.stage_step
+                progress.samples = state.samples
+                if after:
+                    strongest = max(strongest, callbacks.call("after_step", progress))
+                if state.step % log_every == 0:
+                    strongest = max(strongest, self._read())
+                if strongest or stop.requested or clock() >= self._next_save:
+                    # At the last batch the epoch's own end follows at once, with its evaluation.
+                    if progress.batch == batches:
+                        continue
+                    strongest = self._react(strongest, epoch)
+                    if strongest >= Signal.END_STAGE:
+                        break
+        return strongest
+
+    def _react(self, signal: Signal, epoch: int) -> Signal:
+        """Between two steps: roll back, save, stop, or go on."""
+        if signal is Signal.ROLLBACK:
+            raise _Rollback
+        if signal is Signal.SAVE or self.session.stop.requested or time.monotonic() >= self._next_save:
+            self._close_window()
+            self.save(epoch, self.session.progress.batch)
+            self._stop_if_asked()
+            self._open_window()
+        return Signal.GO_ON if signal is Signal.SAVE else signal
+
+    def _stop_if_asked(self) -> None:
+        if self.session.stop.requested:
+            raise Interrupted(
+                "stopped as asked; everything is saved",
+                where=f"stage {self.plan.name}, step {self.state.step}",
+                hint="give the same command again, or --resume, to go on",
+            )
+
+    def _open_window(self) -> None:
+        self._window_start = time.monotonic()
+        self._window_wait = self.plan.feed.wait_s
+
+    def _close_window(self) -> tuple[float, float]:
+        """(seconds, share of them spent waiting for data) since the window was opened."""
+        seconds = time.monotonic() - self._window_start
+        self.session.train_seconds += seconds
+        waited = self.plan.feed.wait_s - self._window_wait
+        return seconds, min(1.0, waited / seconds) if seconds > 0 else 0.0
+
+    def _read(self) -> Signal:
+        """Read the meters off the device, record, tell the callbacks, start a new window."""
+        if not self._meters.steps:
+            return Signal.GO_ON
+        figures = self._meters.read()
+        count, steps = self._meters.count, self._meters.steps
+        seconds, waiting = self._close_window()
+        self._meters.reset()
+        readings = {
+            "train/loss": figures["loss"],
+            "train/accuracy": figures["accuracy"],
+            "train/lr": float(self.state.optimizer.param_groups[0]["lr"]),
+        }
+        if figures["nonfinite_steps"]:
+            readings["train/nonfinite_steps"] = figures["nonfinite_steps"]
+        timing = {
+            "time/images_per_s": count / seconds if seconds > 0 else 0.0,
+            "time/data_share": waiting,
+        }
+        progress = self.session.progress
+        progress.readings = {**progress.readings, **readings, **timing}
+        self.session.recorder.record(self.state.step, {**readings, **timing})
+        signal = self.session.callbacks.call("reading", progress)
+        if figures["nonfinite_steps"]:
+            signal = max(signal, self._judge_nonfinite(int(figures["nonfinite_steps"]), steps))
+        self._open_window()
+        return signal
+
+    def _judge_nonfinite(self, bad: int, steps: int) -> Signal:
+        """A few left-out steps are noted; nothing but such, or bad weights, mean going back."""
+        self.session.recorder.warn(
+            f"{bad} of {steps} step(s) up to step {self.state.step} had a non-finite loss or gradient"
+            + (" and were left out" if self.plan.rules.guard else "")
+        )
+        if bad < steps and all_finite(self.state.model.state_dict()):
+            return Signal.GO_ON
+        return Signal.ROLLBACK
+
+    def evaluate(self) -> Signal:
+        """Score the validation images with the weights that would be kept (EMA if there is one)."""
+        session, plan, state = self.session, self.plan, self.state
+        progress = session.progress
+        session.callbacks.call("before_evaluation", progress)
+        started = time.monotonic()
+        model = state.model if state.ema is None else state.ema.model
+        table = evaluate(
+            model,
+            plan.val_feed,
+            classes=plan.classes,
+            device=plan.rules.device,
+            amp_dtype=plan.rules.amp_dtype,
+        )
+        scores = score_record(table)
+        accuracy, loss = float(scores["accuracy"]), float(scores["loss"])
+        session.ledger.add(Entry(state.step, plan.name, progress.epoch, accuracy, loss))
+        best = session.ledger.best(plan.monitor)
+        if best is not None:
+            progress.best = best.accuracy if plan.monitor == "accuracy" else best.loss
+            progress.best_step = best.step
+        readings = {"val/accuracy": accuracy, "val/loss": loss}
+        progress.readings = {**progress.readings, **readings}
+        timing = {"time/evaluation_s": time.monotonic() - started}
+        session.recorder.record(state.step, {**readings, **timing})
+        return session.callbacks.call("after_evaluation", progress)
+
+    def save(self, epoch: int, batch: int, *, ended: bool = False) -> None:
+        """Write a checkpoint that continues at `batch` of `epoch`, unless the state is bad.
+
+        `ended` says that the stage is over: a resume goes on with the next one.
+        """
+        session, state = self.session, self.state
+        session.recorder.flush()
+        groups, values = capture_state(state)
+        self._next_save = time.monotonic() + self.plan.checkpoint_every_s
+        if not all_finite(groups["model"]):
+            session.recorder.warn(f"no checkpoint at step {state.step}: the weights are not finite")
+            return
+        values.update(self._position(epoch, batch), ended=ended)
+        session.store.write(state.step, groups, values)
+        ranking = session.ledger.ranked(self.plan.monitor)
+        session.store.keep({entry.step for entry in ranking[: self.plan.keep_top]})
+
+    def _position(self, epoch: int, batch: int) -> dict[str, Any]:
+        session = self.session
+        return {
+            "stage": self.plan.name,
+            "stage_index": self.plan.index,
+            "epoch": epoch,
+            "batch": batch,
+            "meters": self._meters.state(),
+            "ledger": session.ledger.state(),
+            "callbacks": session.callbacks.state(),
+            "readings": {
+                key: value if math.isfinite(value) else None
+                for key, value in session.progress.readings.items()
+            },
+            "rollbacks": session.rollbacks,
+            "train_seconds": session.train_seconds,
+        }
+
+    def _restore(self, checkpoint: Checkpoint) -> tuple[int, int]:
+        session, values = self.session, checkpoint.state
+        restore_state(self.state, checkpoint.tensors, values)
+        self._meters.restore(values["meters"])
+        restore_session(session, values)
+        return int(values["epoch"]), int(values["batch"])
+
+    def _roll_back(self) -> tuple[int, int]:
+        session = self.session
+        rollbacks, seconds = session.rollbacks + 1, session.train_seconds
+        checkpoint = session.store.latest()
+        if rollbacks > MAX_ROLLBACKS or checkpoint is None:
+            raise RunError(
+                "the loss does not stay finite",
+                where=f"stage {self.plan.name}, step {self.state.step}",
+                got=f"non-finite weights after {MAX_ROLLBACKS} returns to a checkpoint at half the rate",
+                hint="lower --lr, set --clip-grad 1, or use --precision fp32",
+            )
+        scale = self.state.rate_scale * 0.5
+        epoch, batch = self._restore(checkpoint)
+        self.state.rate_scale = min(scale, self.state.rate_scale * 0.5)
+        session.rollbacks, session.train_seconds = rollbacks, seconds
+        session.recorder.rewind(checkpoint.step)
+        session.recorder.warn(
+            f"non-finite weights: back to step {checkpoint.step}, rate x {self.state.rate_scale:g}"
+        )
+        return epoch, batch
+
+
+def restore_session(session: Session, values: dict[str, Any]) -> None:
+    """Put back what all stages share from a checkpoint's values."""
+    session.ledger.restore(values["ledger"])
+    session.callbacks.restore(values["callbacks"])
+    session.rollbacks = values["rollbacks"]
+    session.train_seconds = values["train_seconds"]
+    session.progress.readings = {
+        key: math.nan if value is None else value for key, value in values["readings"].items()
+    }
+    session.progress.samples = values["samples"]

@@ -1,0 +1,129 @@
+"""The code in the documents runs, links lead somewhere, the two promised commands work."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from markdown_blocks import (
+    ROOT,
+    Block,
+    documents,
+    read_blocks,
+    reader_environment,
+    run_block,
+    script_of,
+)
+
+PAGES = [path.relative_to(ROOT).as_posix() for path in documents()]
+LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+
+
+def blocks_of(page):
+    return read_blocks((ROOT / page).read_text(encoding="utf-8"), page)
+
+
+def run_in_order(blocks, tmp_path):
+    environment = reader_environment(tmp_path / "home")
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    for block in blocks:
+        run_block(block, folder, environment)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_of_the_page_runs(page, tmp_path):
+    run_in_order([block for block in blocks_of(page) if block.run == "yes"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_slow_code_of_the_page_runs(page, tmp_path):
+    blocks = blocks_of(page)
+    if any(block.run == "slow" for block in blocks):
+        run_in_order([block for block in blocks if block.run in ("yes", "slow")], tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    path = ROOT / page
+    targets = LINK.findall(path.read_text(encoding="utf-8"))
+    assert [] == [target for target in targets if not (path.parent / target).exists()]
+
+
+def named_command(name):
+    """The one line of the README block that `<!-- command: NAME -->` marks."""
+    lines = [
+        line
+        for block in blocks_of("README.md")
+        if block.command == name
+        for line in script_of(block).splitlines()
+    ]
+    assert len(lines) == 1, f"README.md needs one line marked <!-- command: {name} -->, has {lines}"
+    return lines[0]
+
+
+def test_readme_gives_install_and_test_in_one_line():
+    install, _, test = named_command("test").rpartition(" && ")
+    assert install == "pip install -e '.[dev]'"
+    assert test.split()[0] == "pytest"
+
+
+def test_first_command_of_the_readme_trains(tmp_path):
+    install, _, train = named_command("train").rpartition(" && ")
+    assert install == "pip install ."
+    assert train.startswith("discern train digits")
+    run_in_order([Block("README.md", 0, "sh", train + "\n")], tmp_path)
+    runs = list((tmp_path / "reader" / "runs" / "digits").iterdir())
+    assert len(runs) == 1
+    assert (runs[0] / "model" / "model.safetensors").is_file()
+    assert (runs[0] / "report" / "index.html").is_file()
+
+
+TEXT = """Words.
+<!-- run: no (installs) --> <!-- command: test -->
+
+```sh
+pip install .
+```
+
+```console
+$ discern doctor
+cpu  ok
+$ discern models list
+```
+
+```text
+<!-- run: slow -->
+```
+"""
+
+
+def test_markers_belong_to_the_next_block():
+    first, second = read_blocks(TEXT, "a.md")
+    assert first == Block("a.md", 4, "sh", "pip install .\n", "no (installs)", "test")
+    assert second.place == "a.md:8"
+    assert second.run == "yes"
+    assert script_of(second) == "discern doctor\ndiscern models list\n"
+
+
+def test_text_between_marker_and_block_ends_the_marker():
+    (block,) = read_blocks("<!-- run: slow -->\nBut.\n```sh\ntrue\n```\n", "a.md")
+    assert block.run == "yes"
+
+
+@pytest.mark.parametrize("marker", ["never", "no", "no ()"])
+def test_marker_without_a_reason_is_refused(marker):
+    with pytest.raises(ValueError, match=r"a\.md:2"):
+        read_blocks(f"<!-- run: {marker} -->\n```sh\ntrue\n```\n", "a.md")
+
+
+def test_failing_block_names_its_place(tmp_path):
+    with pytest.raises(AssertionError, match=r"a\.md:7 ended with 3"):
+        run_in_order([Block("a.md", 7, "sh", "exit 3\n")], tmp_path)
+
+
+def test_blocks_share_one_folder(tmp_path):
+    write = Block("a.md", 1, "python", "open('x', 'w').write('1')\n")
+    read = Block("a.md", 5, "console", '$ test "$(cat x)" = 1\n')
+    run_in_order([write, read], tmp_path)
