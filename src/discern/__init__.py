@@ -1,3 +1,62 @@
-"""Discern tells images apart."""
+"""Discern tells images apart: from a folder of photos to a classifier you can trust.
+
+    import discern
+
+    run = discern.train("photos/")
+    classifier = discern.load(run)
+    classifier.predict("new.jpg")
+
+Names are loaded when first used, so that `import discern` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from discern.api import TrainedRun as TrainedRun
+    from discern.api import evaluate as evaluate
+    from discern.api import load as load
+    from discern.api import predict as predict
+    from discern.api import scan as scan
+    from discern.api import train as train
+    from discern.base.errors import DiscernError as DiscernError
+    from discern.exporting.predictor import Predictions as Predictions
+    from discern.exporting.predictor import Predictor as Classifier
+    from discern.training.callbacks import Callback as Callback
+    from discern.training.callbacks import Progress as Progress
+    from discern.training.callbacks import Signal as Signal
+
+_HOMES = {
+    "Callback": "discern.training.callbacks:Callback",
+    "Classifier": "discern.exporting.predictor:Predictor",
+    "DiscernError": "discern.base.errors:DiscernError",
+    "Predictions": "discern.exporting.predictor:Predictions",
+    "Progress": "discern.training.callbacks:Progress",
+    "Signal": "discern.training.callbacks:Signal",
+    "TrainedRun": "discern.api:TrainedRun",
+    "evaluate": "discern.api:evaluate",
+    "load": "discern.api:load",
+    "predict": "discern.api:predict",
+    "scan": "discern.api:scan",
+    "train": "discern.api:train",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module 'discern' has no attribute '{name}'"
+        raise AttributeError(msg)
+    import importlib
+
+    module, _, attribute = home.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -10,7 +10,8 @@ import pytest
 from source_tree import SOURCE, Module, modules, parse, project_texts
 
 VAGUE_NAMES = frozenset(
-    ["util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "handler", "handlers"]
+    {"util", "utils", "helper", "helpers", "common", "misc"}
+    | {"manager", "managers", "handler", "handlers"}
 )
 UNSAFE_MODULES = frozenset({"pickle", "cPickle", "joblib", "cloudpickle", "dill", "shelve"})
 UNSAFE_CALLS = frozenset({"torch.load", "torch.save", "numpy.load"})

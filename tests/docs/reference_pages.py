@@ -17,39 +17,49 @@ CONFIG_PAGE = ROOT / "docs" / "config.md"
 _NOTE = "Made by `python tests/docs/reference_pages.py`; do not edit."
 
 
-def commands_text(flags: Iterable[Any], commands: Mapping[str, str]) -> str:
-    """The flag table as Markdown, one section a command.
+def commands_text(root: Any, flags: Iterable[Any]) -> str:
+    """The program's commands as Markdown, one section each.
 
-    `flags`: records with name, aliases, key, help and commands. `commands`: name -> help of every
-    command of the program.
+    `root`: the command tree as typer builds it. `flags`: the table of flags that spell config keys.
     """
-    flags = list(flags)
-    lines = [
-        "# Commands",
-        "",
-        _NOTE,
-        "",
-        "`discern COMMAND --help` shows the same on the terminal.",
-    ]
-    lines += ["Flags with a config key are spellings of it; all else is `--set key=value`."]
-    for command in sorted(commands):
-        lines += ["", f"## discern {command}", "", commands[command]]
+    keys = {(command, flag.name): flag.key for flag in flags for command in flag.commands}
+    lines = ["# Commands", "", _NOTE, ""]
+    lines += ["`discern COMMAND --help` shows the same on the terminal. A flag with a config key"]
+    lines += ["is a spelling of it; all other keys are set by `--set KEY=VALUE`."]
+    for name, command in leaf_commands(root):
+        arguments = [_place(p) for p in command.params if p.param_type_name == "argument"]
+        lines += ["", f"## {' '.join(['discern', name])}", "", (command.help or "").strip(), ""]
+        lines += ["```text", " ".join(["discern", name, *arguments, "[FLAGS]"]), "```"]
         rows = [
-            f"| {_spellings(flag)} | {_code(flag.key)} | {_cell(flag.help)} |"
-            for flag in flags
-            if command in flag.commands
+            _parameter_row(parameter, keys.get((name, parameter.opts[0])))
+            for parameter in command.params
+            if not parameter.hidden
         ]
         if rows:
-            lines += ["", "| flag | config key | what it does |", "|---|---|---|", *rows]
+            lines += [
+                "",
+                "| argument or flag | config key | what it says |",
+                "|---|---|---|",
+                *rows,
+            ]
     return "\n".join(lines) + "\n"
+
+
+def leaf_commands(root: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """(`runs list`, its command) of every command that does something, in name order."""
+    below = getattr(root, "commands", None)
+    if not below:
+        yield " ".join(path), root
+        return
+    for name in sorted(below):
+        if not below[name].hidden:
+            yield from leaf_commands(below[name], (*path, name))
 
 
 def config_text(schema: Mapping[str, Any]) -> str:
     """A JSON schema of the config as a Markdown table of key paths."""
     lines = ["# Config keys", "", _NOTE, ""]
-    lines += [
-        "`discern config explain KEY` shows one of them; `discern config schema` all as JSON."
-    ]
+    lines += ["`discern config explain KEY` shows one of them, `discern config schema` all."]
     lines += ["A `*` stands for a name of your choice.", ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     lines += [
@@ -108,9 +118,7 @@ def _type_text(field: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     if kind == "array":
         items = target.get("items", {})
         return f"list of {_type_text(items, shared)}" if items else "list"
-    return {"object": "mapping", "null": "none", "number": "number"}.get(kind, kind) + _limits(
-        target
-    )
+    return {"object": "mapping", "null": "none"}.get(kind, kind) + _limits(target)
 
 
 def _limits(target: Mapping[str, Any]) -> str:
@@ -123,8 +131,19 @@ def _limits(target: Mapping[str, Any]) -> str:
     return "".join(f" {sign} {target[name]:g}" for name, sign in signs.items() if name in target)
 
 
-def _spellings(flag: Any) -> str:
-    return ", ".join(f"`{spelling}`" for spelling in (flag.name, *flag.aliases))
+def _place(argument: Any) -> str:
+    name = argument.name.upper() + ("..." if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _parameter_row(parameter: Any, key: str | None) -> str:
+    # On the terminal the help ends with the key, which has a column of its own here.
+    text = (parameter.help or "").removesuffix(f"[{key}]").rstrip()
+    spellings = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        spellings = [parameter.name.upper()]
+    written = ", ".join(f"`{spelling}`" for spelling in spellings)
+    return f"| {written} | {_code(key)} | {_cell(text)} |"
 
 
 def _code(text: str | None) -> str:
@@ -135,13 +154,22 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def command_tree() -> Any:
+    """The commands of `discern` as typer builds them."""
+    import typer
+
+    from discern.cli import main
+
+    return typer.main.get_command(main.app)
+
+
 def current_pages() -> dict[Path, str]:
     """Page -> the text that it should have now."""
-    from discern.cli import flags
+    from discern.cli.flags import FLAGS
     from discern.config.schema import RunConfig
 
     return {
-        COMMANDS_PAGE: commands_text(flags.FLAGS, flags.COMMANDS),
+        COMMANDS_PAGE: commands_text(command_tree(), FLAGS),
         CONFIG_PAGE: config_text(RunConfig.model_json_schema()),
     }
 

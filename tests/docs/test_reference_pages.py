@@ -5,12 +5,23 @@ from __future__ import annotations
 import ast
 import re
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
-from reference_pages import COMMANDS_PAGE, CONFIG_PAGE, commands_text, config_keys, current_pages
+import typer
+from reference_pages import (
+    COMMANDS_PAGE,
+    CONFIG_PAGE,
+    command_tree,
+    commands_text,
+    config_keys,
+    current_pages,
+    leaf_commands,
+)
 from source_tree import ROOT, modules
 
 from discern.base import errors
+from discern.cli.flags import FLAGS
 from discern.config.schema import RunConfig
 
 ERROR_ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \| (.+) \|$", re.MULTILINE)
@@ -29,13 +40,27 @@ def test_every_config_key_says_what_it_means():
     assert [] == [key for key, _, _, meaning in keys if not meaning]
 
 
-def test_every_flag_and_command_says_what_it_does():
-    from discern.cli import flags
+def test_every_command_and_flag_says_what_it_does():
+    commands = dict(leaf_commands(command_tree()))
+    assert {"train", "eval", "predict", "doctor", "runs list", "models show"} <= set(commands)
+    assert [] == [name for name, command in commands.items() if not command.help]
+    silent = [
+        f"{name} {parameter.opts[0]}"
+        for name, command in commands.items()
+        for parameter in command.params
+        if not parameter.hidden and not parameter.help
+    ]
+    assert [] == silent
 
-    assert [] == [flag.name for flag in flags.FLAGS if not flag.help]
-    assert [] == [name for name, text in flags.COMMANDS.items() if not text]
-    named = {command for flag in flags.FLAGS for command in flag.commands}
-    assert named <= set(flags.COMMANDS)
+
+def test_flag_table_command_line_and_schema_agree():
+    commands = dict(leaf_commands(command_tree()))
+    keys = {key for key, *_ in config_keys(RunConfig.model_json_schema())}
+    assert [] == [flag.name for flag in FLAGS if flag.key not in keys]
+    for flag in FLAGS:
+        for name in flag.commands:
+            spellings = {s for parameter in commands[name].params for s in parameter.opts}
+            assert {flag.name, *flag.aliases} <= spellings, f"discern {name} lacks {flag.name}"
 
 
 def test_every_error_class_is_documented():
@@ -62,22 +87,34 @@ def test_error_classes_live_in_one_module():
     assert [] == strays, "an error class that docs/errors.md cannot know"
 
 
+def small_program():
+    app, runs = typer.Typer(), typer.Typer()
+
+    @app.command()
+    def train(
+        data: Annotated[str, typer.Argument(help="images")],
+        epochs: Annotated[int, typer.Option("--epochs", "-e", help="passes | data")] = 3,
+        secret: Annotated[bool, typer.Option("--secret", hidden=True, help="x")] = False,
+    ):
+        """Trains."""
+
+    @runs.command("list")
+    def list_runs(as_json: Annotated[bool, typer.Option("--json", help="one object")] = False):
+        """Lists runs."""
+
+    app.add_typer(runs, name="runs")
+    return typer.main.get_command(app)
+
+
 def test_commands_page_lists_flags_by_command():
-    flags = [
-        SimpleNamespace(
-            name="--epochs",
-            aliases=("-e",),
-            key="epochs",
-            help="passes | data",
-            commands=("train",),
-        ),
-        SimpleNamespace(name="--json", aliases=(), key=None, help="one object", commands=("eval",)),
-    ]
-    text = commands_text(flags, {"train": "Trains.", "eval": "Scores.", "doctor": "Checks."})
-    assert "## discern train\n\nTrains.\n" in text
-    assert "| `--epochs`, `-e` | `epochs` | passes \\| data |" in text
-    assert text.index("## discern doctor") < text.index("## discern eval") < text.index("`--json`")
-    assert text.count("`--json`") == 1
+    flags = [SimpleNamespace(name="--epochs", key="stages.*.epochs", commands=("train",))]
+    text = commands_text(small_program(), flags)
+    assert "## discern runs list\n\nLists runs.\n" in text
+    assert "| `--json` |  | one object |" in text
+    assert "| `DATA` |  | images |" in text
+    assert "discern train DATA [FLAGS]" in text
+    assert "| `--epochs`, `-e` | `stages.*.epochs` | passes \\| data |" in text
+    assert "--secret" not in text
 
 
 def test_config_keys_follow_references_mappings_and_limits():

@@ -102,9 +102,11 @@ def _tests(tree: ast.Module) -> list[tuple[ast.FunctionDef | ast.ClassDef, list[
             found.append((node, [node.name]))
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             found.append((node, [node.name]))
-            for item in node.body:
-                if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
-                    found.append((item, [node.name, item.name]))
+            found += [
+                (item, [node.name, item.name])
+                for item in node.body
+                if isinstance(item, ast.FunctionDef) and item.name.startswith("test_")
+            ]
     return found
 
 

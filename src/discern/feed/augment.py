@@ -29,9 +29,7 @@ class SmallImageAugment:
     def __post_init__(self) -> None:
         _check(self.pad >= 0, "pad", self.pad, "0 or more pixels")
         _check(0 <= self.fill <= 255, "fill", self.fill, "0 to 255")
-        _check(
-            self.border in ("constant", "reflect"), "border", self.border, "constant or reflect"
-        )
+        _check(self.border in ("constant", "reflect"), "border", self.border, "constant or reflect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

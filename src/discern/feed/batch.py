@@ -103,9 +103,7 @@ class FeedOptions:
         return evaluation_order(count, self.batch_size)
 
 
-def matched_samples(
-    targets: NDArray[Any], positions: NDArray[np.int64]
-) -> tuple[Tensor, Tensor]:
+def matched_samples(targets: NDArray[Any], positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Copies of (targets, positions) as tensors; entry i of both belongs to sample i.
 
     Raises DataError when the lengths differ.

@@ -9,10 +9,11 @@ Axes: N samples, H height, W width, C channels.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,15 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discern.base.errors import ConfigError, DataError
+from discern.data.images import Preprocess
 from discern.feed.augment import PhotoAugment, SmallImageAugment
 from discern.feed.batch import Batch, FeedOptions, matched_samples
 from discern.feed.draws import Draws
 from discern.feed.normalize import Normalizer
 from discern.feed.order import EpochOrder, check_start, count_batches
-from discern.feed.windows import CropWindows, Shifts, check_pad, draw_shifts, padded_bytes
-
-if TYPE_CHECKING:
-    from discern.data.images import Preprocess
+from discern.feed.windows import (
+    CropWindows,
+    Shifts,
+    check_pad,
+    crop_batch,
+    draw_shifts,
+    padded_bytes,
+)
 
 # Samples whose draws are made at a time: per batch of 128 the 40 small tensor operations would
 # cost more than the crops themselves.
@@ -69,9 +75,12 @@ class ResidentFeed:
         self.batches = count_batches(self.samples, options.batch_size)
         self.wait_s = 0.0
         self._options = options
+        augment = options.augment if options.training else None
+        self._augment = augment if isinstance(augment, SmallImageAugment) else None
         device = options.device
-        size, shape = min(options.batch_size, self.samples), pixels.shape[1:]
-        # torch warns about, and could write to, an array that says it is not writable.
+        size = min(options.batch_size, self.samples)
+        height, width, channels = pixels.shape[1:]
+        # torch warns about an array that says it is not writable, since a tensor can be written to.
         writable = pixels if pixels.flags.writeable else pixels.copy()
         self._pixels = torch.from_numpy(writable).to(device)
         self._targets, self._positions = matched_samples(targets, positions)
@@ -79,20 +88,15 @@ class ResidentFeed:
         self._normalize = Normalizer(
             preprocess.mean,
             preprocess.std,
-            shape=(shape[0], shape[1], shape[2]),
+            shape=(height, width, channels),
             batch_size=size,
             device=device,
             dtype=options.dtype,
         )
-        self._bytes = torch.empty((size, *shape), dtype=torch.uint8, device=device)
-        self._windows = self._keep_windows(memory_limit) if self._augment else None
-
-    @property
-    def _augment(self) -> SmallImageAugment | None:
-        """The augmentation, in training only."""
-        augment = self._options.augment
-        chosen = self._options.training and isinstance(augment, SmallImageAugment)
-        return augment if chosen and isinstance(augment, SmallImageAugment) else None
+        self._bytes = torch.empty((size, *pixels.shape[1:]), dtype=torch.uint8, device=device)
+        self._windows = self._keep_windows(memory_limit)
+        if self._windows is not None:
+            self._pixels = self._pixels[:0].clone()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch number `epoch` from batch `start` on; see `Feed.epoch`."""
@@ -120,47 +124,39 @@ class ResidentFeed:
         for first in range(start, self.batches, span):
             last = min(first + span, self.batches)
             chunk = self._chunk(order, epoch, first, last)
-            for index in range(first, last):
-                origin = order.bounds[first]
-                part = chunk.part(order.bounds[index] - origin, order.bounds[index + 1] - origin)
-                batch = Batch(self._normalize(self._cut(part)), part.targets, part.positions)
+            bounds = (order.bounds[first : last + 1] - order.bounds[first]).tolist()
+            for begin, end in itertools.pairwise(bounds):
+                images = self._normalize(self._cut(chunk, begin, end))
+                batch = Batch(images, chunk.targets[begin:end], chunk.positions[begin:end])
                 self.wait_s += time.perf_counter() - began
                 yield batch
                 began = time.perf_counter()
 
     def _chunk(self, order: EpochOrder, epoch: int, first: int, last: int) -> _Chunk:
-        """Everything that batches `first` to `last` need, drawn and looked up at once."""
+        """What batches `first` to `last` need, drawn and looked up at once."""
+        device = self._options.device
         begin, end = int(order.bounds[first]), int(order.bounds[last])
         samples = torch.from_numpy(order.samples[begin:end])
         positions = self._positions[samples]
-        samples = samples.to(self._options.device)
-        targets = self._targets[samples]
-        augment = self._augment
-        if augment is None:
-            return _Chunk(samples, positions, targets, None)
-        draws = Draws(self._options.seed, epoch)
-        shifts = draw_shifts(augment, draws, positions.to(self._options.device))
-        if self._windows is not None:
-            samples = self._windows.begins(samples, shifts)
-        return _Chunk(samples, positions, targets, shifts)
+        samples = samples.to(device)
+        shifts, places = None, samples
+        if self._augment is not None:
+            draws = Draws(self._options.seed, epoch)
+            shifts = draw_shifts(self._augment, draws, positions.to(device))
+            if self._windows is not None:
+                places = self._windows.begins(samples, shifts)
+        return _Chunk(places, positions, self._targets[samples], shifts)
 
-    def _cut(self, part: _Chunk) -> Tensor:
-        """The pixels of one batch, uint8 [N,H,W,C], cropped and mirrored as drawn."""
-        out = self._bytes[: len(part.samples)]
-        if part.shifts is None:
-            if not self._options.training:
-                # In order: the batch is a slice of the array, nothing has to be gathered.
-                first = int(part.first)
-                return self._pixels[first : first + len(out)]
-            return torch.index_select(self._pixels, 0, part.samples, out=out)
+    def _cut(self, chunk: _Chunk, begin: int, end: int) -> Tensor:
+        """The pixels of samples `begin` to `end`, uint8 [N,H,W,C], cropped and mirrored."""
+        places, out = chunk.places[begin:end], self._bytes[: end - begin]
+        if self._augment is None or chunk.shifts is None:
+            return torch.index_select(self._pixels, 0, places, out=out)
+        shifts = chunk.shifts.part(begin, end)
         if self._windows is not None:
-            return self._windows.take(part.samples, part.shifts.flip, out)
-        augment = self._augment
-        if augment is None:
-            return out
-        windows = CropWindows(self._pixels[part.samples], augment, mirror=False)
-        begins = windows.begins(torch.arange(len(out), device=out.device), part.shifts)
-        return windows.take(begins, part.shifts.flip, out)
+            return self._windows.take(places, shifts.flip, out)
+        torch.index_select(self._pixels, 0, places, out=out)
+        return crop_batch(out, self._augment, shifts)
 
     def _keep_windows(self, memory_limit: int) -> CropWindows | None:
         """The padded array, with its mirror image or without, as the memory allows."""
@@ -172,6 +168,25 @@ class ResidentFeed:
         needed = padded_bytes(self.samples, (height, width, channels), augment.pad)
         if needed > memory_limit:
             return None
-        return CropWindows(
-            self._pixels, augment, mirror=augment.flip and 2 * needed <= memory_limit
+        mirror = augment.flip and 2 * needed <= memory_limit
+        return CropWindows(self._pixels, augment, mirror=mirror)
+
+
+class _Chunk(NamedTuple):
+    """Some batches in a row; entry i of each belongs to the i-th sample of them."""
+
+    places: Tensor  # window numbers, or sample numbers where no windows are kept
+    positions: Tensor
+    targets: Tensor
+    shifts: Shifts | None
+
+
+def _check_pixels(pixels: NDArray[np.uint8], count: int, preprocess: Preprocess) -> None:
+    """Raises DataError unless `pixels` is uint8 [count,H,W,C] of the size that is fed."""
+    expected = (count, preprocess.height, preprocess.width, preprocess.channels)
+    if pixels.dtype != np.uint8 or pixels.shape != expected:
+        raise DataError(
+            "the pixels are not those of the images to feed",
+            got=f"{pixels.dtype} {list(pixels.shape)}",
+            expected=f"uint8 {list(expected)}",
         )

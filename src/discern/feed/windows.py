@@ -93,6 +93,13 @@ class CropWindows:
         return out
 
 
+def crop_batch(pixels: Tensor, augment: SmallImageAugment, shifts: Shifts) -> Tensor:
+    """Crop and mirror `pixels` uint8 [N,H,W,C] in place, without keeping a padded array."""
+    windows = CropWindows(pixels, augment, mirror=False)
+    samples = torch.arange(len(pixels), device=pixels.device)
+    return windows.take(windows.begins(samples, shifts), shifts.flip, pixels)
+
+
 def padded_bytes(count: int, shape: tuple[int, int, int], pad: int) -> int:
     """Memory of `count` images of `shape` (H, W, C), padded, without the mirrored copy."""
     height, width, channels = shape

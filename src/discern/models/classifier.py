@@ -68,6 +68,11 @@ class Classifier(nn.Module):
         logits = network(images)
         return Output(logits, logits)
 
+    @property
+    def inner_head_names(self) -> tuple[str, ...]:
+        """The head's prefixes in `network.named_parameters()`, as weights files name them."""
+        return tuple(name.removeprefix(_PREFIX) for name in self.head_names)
+
     def is_head(self, name: str) -> bool:
         """True if the parameter or buffer `name` (as in `named_parameters()`) is in the head."""
         return any(name == head or name.startswith(f"{head}.") for head in self.head_names)
@@ -163,14 +168,19 @@ def _first_pass(network: nn.Module, sample: Tensor) -> Tensor:
 
 
 def _candidate_routes(network: nn.Module) -> list[Route]:
-    if callable(getattr(network, "features", None)) and isinstance(
-        getattr(network, "head", None), nn.Module
-    ):
-        return [Route.OWN]
+    routes = []
     needed = ("forward_features", "forward_head", "get_classifier", "num_features")
     if all(hasattr(network, name) for name in needed):
-        return [Route.SPLIT, Route.POOLED]
-    return []
+        routes += [Route.SPLIT, Route.POOLED]
+    if _has_own_face(network):
+        routes.append(Route.OWN)
+    return routes
+
+
+def _has_own_face(network: nn.Module) -> bool:
+    """True for `features` and `head` as in Discern's own networks; timm's VGG means others."""
+    own = callable(getattr(network, "features", None)) and hasattr(network, "head")
+    return own and not hasattr(network, "forward_features")
 
 
 def _gives(classifier: Classifier, sample: Tensor, expected: Tensor) -> bool:
@@ -195,8 +205,7 @@ def _average_maps(maps: Tensor, width: int) -> Tensor:
 
 def _head_names(network: nn.Module) -> tuple[str, ...]:
     """Prefixes of the classifying layers: `head`, timm's own record, or the last linear layer."""
-    own = getattr(network, "head", None)
-    if callable(getattr(network, "features", None)) and isinstance(own, nn.Module):
+    if _has_own_face(network):
         return (f"{_PREFIX}head",)
     record = getattr(network, "pretrained_cfg", None) or {}
     listed = record.get("classifier") if hasattr(record, "get") else None

@@ -2,7 +2,7 @@
 
 Owns the one optimizer that torch does not have in a usable form: `torch.optim.Muon` takes no
 convolution kernels, and timm's needs the import of timm, which costs more than a command with our
-own networks may take to start. One object, so that trainer and checkpoints see an ordinary optimizer.
+own networks may take to start. One object, so that trainer and checkpoints see an ordinary one.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrix: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrix to `matrix` [O, ...], in `matrix`'s shape, float32.
 
-    Five rounds of the quintic Newton-Schulz iteration: singular values land in about [0.7, 1.2], not
-    at 1, which costs no accuracy (Jordan 2024). bfloat16 inside on CUDA; float32 elsewhere, where
-    small matrices gain nothing from it.
+    Five rounds of the quintic Newton-Schulz iteration: singular values land in about [0.7, 1.2],
+    not at 1, which costs no accuracy (Jordan 2024). bfloat16 inside on CUDA; float32 elsewhere,
+    where small matrices gain nothing from it.
     """
     a, b, c = _QUINTIC
     shape = matrix.shape

@@ -54,8 +54,9 @@ def build_optimizer(
     """The optimizer `name` over the parameters that require a gradient.
 
     `name`: one of `OPTIMIZERS`, `timm:NAME`, or an import path of an optimizer class. `parameters`
-    are (name, parameter) pairs as `model.named_parameters()` gives them. Weight decay spares vectors
-    and scalars (biases, norm layers). A parameter's attribute `lr_scale` multiplies its rate.
+    are (name, parameter) pairs as `model.named_parameters()` gives them. Weight decay spares
+    vectors and scalars (biases, norm layers). A parameter's attribute `lr_scale` multiplies
+    its rate.
     `head_names` (prefixes) keep the classifier out of Muon's orthogonal part.
     Raises ConfigError for an unknown name or argument, a bad rate, and when nothing is trainable.
     """

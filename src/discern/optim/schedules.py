@@ -1,8 +1,8 @@
 """Learning-rate schedules as closed forms: update number in, multiple of the base rate out.
 
-Owns the formulas and the warm-up; knows no optimizer and imports no torch. A schedule has no memory:
-a resumed or lengthened run builds it again and asks for its step. Updates are numbered from 0, so
-update k of T has the progress k / T and no update has progress 1.
+Owns the formulas and the warm-up; knows no optimizer and imports no torch. A schedule has no
+memory: a resumed or lengthened run builds it again and asks for its step. Updates are numbered
+from 0, so update k of T has the progress k / T and no update has progress 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POWER_ALIAS = re.compile(r"pow(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The updates that a formula covers: the first one, the one after the last, the epoch's length."""
+    """The updates that a formula covers: the first, the one after the last, the epoch's length."""
 
     first: int
     end: int
@@ -76,7 +76,7 @@ class Schedule:
         object.__setattr__(self, "_warmup_end", formula(self.warmup_steps))
 
     def factor(self, step: int) -> float:
-        """The multiple of the base rate for update `step` (0 is the first); after the end, the end's."""
+        """The multiple of the base rate for update `step`; 0 is the first update."""
         warmup = self.warmup_steps
         if step < warmup:
             begin = self.warmup_begin
@@ -134,7 +134,8 @@ def poly(span: Span, *, power: float = 2.0, final: float = 0.0) -> Formula:
         raise _out_of_range("power", power, "a number above 0")
 
     def formula(step: float) -> float:
-        return final + (1.0 - final) * (1.0 - span.progress(step)) ** power
+        left: float = (1.0 - span.progress(step)) ** power
+        return final + (1.0 - final) * left
 
     return formula
 
@@ -145,14 +146,14 @@ def linear(span: Span, *, final: float = 0.0) -> Formula:
 
 
 def step(span: Span, *, every: float, gamma: float = 0.1, least: float = 0.0) -> Formula:
-    """Multiply by `gamma` each `every` epochs (counted from the run's start), never below `least`."""
+    """Multiply by `gamma` each `every` epochs of the run, never below `least`."""
     if every <= 0:
         raise _out_of_range("every", every, "a number of epochs above 0")
     _check_gamma(gamma)
     length = every * span.steps_per_epoch
 
     def formula(step: float) -> float:
-        return max(least, gamma ** math.floor(step / length))
+        return max(least, float(gamma ** math.floor(step / length)))
 
     return formula
 
@@ -173,7 +174,7 @@ def multistep(span: Span, *, milestones: list[float], gamma: float = 0.1) -> For
 def one_cycle(
     span: Span, *, rise: float = 0.3, begin_divisor: float = 25.0, end_divisor: float = 1e4
 ) -> Formula:
-    """Cosine from 1 / `begin_divisor` up to 1, then down to that / `end_divisor` at the last update.
+    """Cosine from 1 / `begin_divisor` up to 1, then down to that / `end_divisor` at the end.
 
     `rise` is the share of the updates that climbs. Defaults and shape as torch's OneCycleLR.
     Source: Smith and Topin, Super-convergence (2018).
@@ -188,7 +189,9 @@ def one_cycle(
     def formula(step: float) -> float:
         at = min(step - span.first, last)
         if at <= peak:
-            return 1.0 + (begin - 1.0) * (1.0 + math.cos(math.pi * at / peak)) / 2.0 if peak else 1.0
+            return (
+                1.0 + (begin - 1.0) * (1.0 + math.cos(math.pi * at / peak)) / 2.0 if peak else 1.0
+            )
         share = (at - peak) / (last - peak) if last > peak else 1.0
         return end + (1.0 - end) * (1.0 + math.cos(math.pi * share)) / 2.0
 

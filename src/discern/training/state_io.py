@@ -33,7 +33,7 @@ def capture_state(state: TrainState) -> tuple[dict[str, dict[str, Tensor]], dict
         "optimizer": optimizer_tree,
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "random": rng_tree,
-        "ema": None if state.ema is None else state.ema.counters(),
+        "ema_updates": None if state.ema is None else state.ema.updates,
     }
     return groups, values
 
@@ -46,7 +46,7 @@ def restore_state(
         state.model.load_state_dict(groups["model"])
         _restore_optimizer(state, join_tree(values["optimizer"], groups["optimizer"]))
         if state.ema is not None:
-            state.ema.load_state_dict(groups["ema"], values["ema"])
+            state.ema.load_state_dict(groups["ema"], updates=int(values["ema_updates"]))
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(
             "the checkpoint does not fit this network and optimizer",

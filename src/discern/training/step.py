@@ -14,7 +14,7 @@ from torch import Tensor
 
 from discern.feed.batch import Batch
 from discern.models.classifier import Classifier
-from discern.models.ema import Ema
+from discern.models.ema import ModelEma
 from discern.optim.schedules import Schedule
 from discern.training.objectives import Objective
 
@@ -27,7 +27,7 @@ class TrainState:
     network: torch.nn.Module  # what is called: the model, or its compiled form
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    ema: Ema | None
+    ema: ModelEma | None
     scaler: torch.amp.GradScaler | None
     step: int = 0
     stage_step: int = 0

@@ -107,6 +107,8 @@ class Trainer:
         epoch, batch = self._start(checkpoint)
         self._next_save = time.monotonic() + self.plan.checkpoint_every_s
         signal = self.session.callbacks.call("before_stage", self.session.progress)
+        if checkpoint is not None and checkpoint.state["ended"] == "run":
+            signal = Signal.END_RUN
         while epoch < self.plan.epochs and signal < Signal.END_STAGE:
             try:
                 signal = self._run_epoch(epoch, batch)
@@ -121,7 +123,7 @@ class Trainer:
         epoch, batch = 0, 0
         if checkpoint is not None:
             epoch, batch = self._restore(checkpoint)
-            if checkpoint.state["ended"]:
+            if checkpoint.state["ended"] is not None:
                 epoch, batch = plan.epochs, 0
         progress.stage, progress.epochs, progress.batches = plan.name, plan.epochs, plan.feed.batches
         progress.stage_steps = plan.epochs * plan.feed.batches
@@ -147,7 +149,9 @@ class Trainer:
         signal = max(signal, session.callbacks.call("after_epoch", progress))
         if signal is Signal.ROLLBACK:
             raise _Rollback
-        self.save(epoch + 1, 0, ended=last or signal >= Signal.END_STAGE)
+        last = last or signal >= Signal.END_STAGE
+        over = "run" if signal is Signal.END_RUN else "stage" if last else None
+        self.save(epoch + 1, 0, ended=over)
         self._stop_if_asked()
         return signal
 
@@ -275,10 +279,10 @@ class Trainer:
         session.recorder.record(state.step, {**readings, **timing})
         return session.callbacks.call("after_evaluation", progress)
 
-    def save(self, epoch: int, batch: int, *, ended: bool = False) -> None:
+    def save(self, epoch: int, batch: int, *, ended: str | None = None) -> None:
         """Write a checkpoint that continues at `batch` of `epoch`, unless the state is bad.
 
-        `ended` says that the stage is over: a resume goes on with the next one.
+        `ended`: "stage" or "run" when that is over: a resume then goes on behind it.
         """
         session, state = self.session, self.state
         session.recorder.flush()

@@ -8,7 +8,7 @@ from discern.base.errors import ModelError
 
 
 class HeadedNetwork(nn.Module):
-    """A network as `features` [N, C, H, W] -> [N, D] and `head`, a linear layer [N, D] -> [N, K]."""
+    """`features` [N, C, H, W] -> [N, D], then `head`, a linear layer [N, D] -> [N, K]."""
 
     head: nn.Linear
 

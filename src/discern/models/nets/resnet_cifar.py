@@ -83,7 +83,8 @@ class Residual(nn.Module):
         inner = self.convs[0](inner)
         for norm, conv in zip(self.norms[1:], self.convs[1:], strict=True):
             inner = conv(functional.relu(norm(inner)))
-        return kept + inner
+        total: Tensor = kept + inner
+        return total
 
     def _version_1(self, x: Tensor) -> Tensor:
         inner = x

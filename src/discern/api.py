@@ -1,0 +1,175 @@
+"""The Python API: the verbs of the command line as functions, run in this process.
+
+Config goes by the flags' names (`epochs=5`), by sections (`data={"channels": 1}`), or by files
+(`config="my.yaml"`). Every failure is a DiscernError that tells what, where, got and expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, RunError
+from discern.base.names import did_you_mean
+from discern.cli.flags import FLAGS
+from discern.config.request import Request
+from discern.track.run import open_run, runs_root
+
+if TYPE_CHECKING:
+    from discern.data.scan import ScannedData
+    from discern.exporting.predictor import Predictions, Predictor
+    from discern.track.metrics_read import Series
+
+PathLike = str | Path
+_SECTIONS = ("data", "model", "stages", "defaults", "compute", "tracking")
+_QUIET = Console(quiet=True)
+
+
+class TrainedRun:
+    """A run and what it left: scores, curves, the model bundle, the report."""
+
+    def __init__(self, path: PathLike) -> None:
+        self._run = open_run(str(path), Path(path).parent)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._run.path
+
+    @property
+    def id(self) -> str:
+        """PROJECT/NAME."""
+        return self._run.id
+
+    @property
+    def status(self) -> str:
+        """running, finished, interrupted, failed or lost."""
+        return open_run(str(self.path), self.path.parent).status
+
+    def metrics(self) -> dict[str, Any]:
+        """The final scores on the reported split, as fractions. Raises RunError before the end."""
+        scores = self._run.record.get("metrics")
+        if not scores:
+            raise RunError("the run has no final scores", where=self.id, got=self.status)
+        return dict(scores)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The kept checkpoint: its step and its scores on the images that it was chosen by."""
+        return dict(self._run.record["best"])
+
+    def curves(self) -> dict[str, Series]:
+        """Every recorded series by name."""
+        from discern.track.metrics_read import read_all
+
+        return read_all(self.path)
+
+    def model(self) -> Predictor:
+        """The kept model, ready to predict."""
+        return load(self.path / "model")
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.id!r}, {self.status})"
+
+
+def train(
+    data: PathLike,
+    *,
+    val: PathLike | None = None,
+    test: PathLike | None = None,
+    model: str | None = None,
+    config: PathLike | Iterable[PathLike] | None = None,
+    runs: PathLike | None = None,
+    resume: str | None = None,
+    fresh: bool = False,
+    console: Console = _QUIET,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a classifier on `data`; an unfinished run of the same request is gone on with.
+
+    `settings` are flags by name (`epochs=5`, `lr=0.1`) or config sections. Raises DiscernError.
+    """
+    from discern.worker.train import train as do_train
+
+    given = {"val": val, "test": test, "model": model, **settings}
+    files = [config] if isinstance(config, (str, Path)) else list(config or [])
+    request = Request(
+        verb="train",
+        arguments={
+            "runs": None if runs is None else str(runs),
+            "resume": resume,
+            "fresh": fresh,
+            "exist_ok": False,
+        },
+        files=[str(name) for name in files],
+        pairs=[("data", "data.source", str(data)), *_pairs(given, "train")],
+    )
+    return TrainedRun(do_train(request, console)["path"])
+
+
+def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:
+    flags = {flag.parameter: flag for flag in FLAGS if command in flag.commands}
+    pairs: list[tuple[str, str, Any]] = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        plain = str(value) if isinstance(value, Path) else value
+        if name in flags:
+            pairs.append((name, flags[name].key, plain))
+        elif name in _SECTIONS:
+            pairs.append((name, name, plain))
+        else:
+            known = [*flags, *_SECTIONS]
+            raise ConfigError(
+                f"unknown setting '{name}'", where="discern." + command, hint=did_you_mean(name, known)
+            )
+    return pairs
+
+
+def load(model: PathLike | TrainedRun, *, device: str = "auto") -> Predictor:
+    """A classifier from a run, a bundle or a checkpoint. Raises ModelError."""
+    from discern.worker.open_model import OpenRequest, open_model
+
+    path = model.path if isinstance(model, TrainedRun) else model
+    return open_model(OpenRequest(model=str(path), device=device)).predictor()
+
+
+def predict(
+    model: PathLike | TrainedRun, images: Any, *, top_k: int = 5, device: str = "auto"
+) -> Predictions:
+    """Name what is on `images`: paths, bytes, arrays, or a folder."""
+    return load(model, device=device).predict(images, top_k=top_k)
+
+
+def evaluate(
+    model: PathLike | TrainedRun,
+    data: PathLike,
+    *,
+    split: str | None = None,
+    console: Console = _QUIET,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score a model on every image of `data`; gives the object of `discern eval --json`."""
+    from discern.worker.evaluation import evaluate_request
+
+    path = str(model.path if isinstance(model, TrainedRun) else model)
+    request = Request(
+        verb="eval",
+        arguments={"model": path, "data": str(data), "split": split},
+        pairs=_pairs(settings, "eval"),
+    )
+    return evaluate_request(request, console)
+
+
+def scan(data: PathLike, **settings: Any) -> ScannedData:
+    """Look at the images of `data`: classes, splits, sizes, problems."""
+    from discern.data.scan import DataRequest, scan_data
+
+    return scan_data(DataRequest(train=str(data), **settings))
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: $DISCERN_RUNS, else ./runs."""
+    return runs_root(None)

@@ -1,0 +1,215 @@
+"""What `discern runs list|show|export` do, as functions of plain values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from discern.base.console import Console
+from discern.base.errors import OK, ConfigError
+from discern.base.files import write_text
+
+if TYPE_CHECKING:
+    from discern.track.metrics_read import Series
+    from discern.track.run_folder import Run
+
+_FORMATS: Final = ("csv", "json")
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_SHORT_TIME: Final = len("2026-01-31T12:34:56")
+
+
+def list_command(
+    root: Path,
+    console: Console,
+    *,
+    project: str | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+) -> int:
+    """All runs under `root`, newest first; only those of a `project` or `status` if given.
+
+    `--json`: {"runs": [{id, project, name, status, created, metrics}]}. A run whose record cannot
+    be read is listed as unreadable.
+    """
+    from discern.track.run_folder import list_runs
+
+    runs = [run for run in list_runs(root) if project is None or run.project == project]
+    runs = [run for run in runs if status is None or run.status == status][:limit]
+    console.emit({"runs": [_summary(run) for run in runs]})
+    if not runs:
+        console.say(f"no runs under {root}")
+        return OK
+    rows = [
+        (run.id, run.status, _moment(run.created), _figure(run, "accuracy"), _figure(run, "loss"))
+        for run in runs
+    ]
+    console.table(("run", "status", "started (UTC)", "accuracy", "loss"), rows)
+    for run in runs:
+        if run.problem is not None:
+            console.warn(f"{run.id}: {run.problem}")
+    return OK
+
+
+def show_command(text: str, root: Path, console: Console) -> int:
+    """One run: status, scores, attempts, automatic choices, series, files, and what is wrong.
+
+    `--json`: the summary of `list` with path, attempts, series, files, problems and the record.
+    """
+    from discern.track.run_folder import open_run
+
+    run = open_run(text, root)
+    series = {name: points for name, points in run.read_all().items() if len(points)}
+    problems = _problems(run)
+    files = sorted(
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in run.path.iterdir()
+        if not path.name.startswith(".")
+    )
+    console.emit(
+        {
+            **_summary(run),
+            "path": str(run.path),
+            "attempts": run.record.get("attempts", []),
+            "exit": run.exit_record(),
+            "series": {name: _last(points) for name, points in series.items()},
+            "files": files,
+            "problems": problems,
+            "record": run.record,
+        }
+    )
+    console.say(f"run      {run.id}  ({run.status})")
+    console.say(f"folder   {run.path}")
+    _say_fields(run, console)
+    if series:
+        console.say()
+        rows = [
+            (name, len(points), int(points.steps[-1]), float(points.values[-1]))
+            for name, points in series.items()
+        ]
+        console.table(("series", "points", "last step", "last value"), rows)
+    console.say(f"files    {', '.join(files)}")
+    for problem in problems:
+        console.warn(problem)
+    return OK
+
+
+def export_command(
+    text: str, root: Path, console: Console, *, form: str = "csv", out: str | None = None
+) -> int:
+    """A run's metrics as CSV (series, step, time, value) or JSON; to the file `out`, else stdout.
+
+    Times are seconds since 1970 UTC. Values that are not finite are "nan", "inf", "-inf" in both.
+    JSON: {"run": id, "series": {name: {"steps": [...], "times": [...], "values": [...]}}}.
+    """
+    from discern.track.run_folder import open_run
+
+    if form not in _FORMATS:
+        raise ConfigError("no such format", where="--format", got=form, expected="csv or json")
+    run = open_run(text, root)
+    series = run.read_all()
+    content = _as_csv(series) if form == "csv" else _as_json(run, series)
+    if out is None:
+        console.result(content.rstrip("\n"))
+        return OK
+    write_text(Path(out), content)
+    console.say(f"{sum(map(len, series.values()))} points of {len(series)} series: {out}")
+    return OK
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "project": run.project,
+        "name": run.name,
+        "status": run.status,
+        "created": run.created,
+        "metrics": run.metrics,
+    }
+
+
+def _say_fields(run: Run, console: Console) -> None:
+    for name in ("metrics", "val_metrics", "split"):
+        values = run.record.get(name)
+        if isinstance(values, dict) and values:
+            told = (f"{key} {_short(value)}" for key, value in values.items())
+            console.say(f"{name.partition('_metrics')[0]:<8} {', '.join(told)}")
+    choices = run.record.get("choices")
+    for name, value in (choices if isinstance(choices, dict) else {}).items():
+        console.say(f"chosen   {name}: {_short(value)}")
+    for attempt in run.record.get("attempts", []):
+        times = f"{_moment(attempt.get('start'))} to {_moment(attempt.get('end'))}"
+        ended = attempt.get("status")
+        if ended == "running" and run.status != "running":
+            ended = run.status
+        who = f"process {attempt.get('pid')} on {attempt.get('host')}"
+        console.say(f"attempt  {attempt.get('number')}: {times}, {ended}, {who}")
+    end = run.exit_record()
+    if end is not None and end.get("attempt") == run.attempt:
+        console.say(f"end      {end.get('reason')} (exit code {end.get('exit_code')})")
+
+
+def _problems(run: Run) -> list[str]:
+    from discern.track.metrics_read import check_metrics
+
+    told = [str(problem) for problem in run.record.get("problems") or []]
+    checked = check_metrics(run.path)
+    # A living writer may be in the middle of its last block.
+    if checked.read_bytes < checked.file_bytes and not run.locked:
+        lost = checked.file_bytes - checked.read_bytes
+        told.append(f"metrics.bin: damaged at byte {checked.read_bytes}, {lost} bytes are not read")
+    return told
+
+
+def _as_csv(series: dict[str, Series]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("series", "step", "time", "value"))
+    for name, points in series.items():
+        # No spreadsheet may run the name of a series as a formula.
+        cell = f"'{name}" if name.startswith(_FORMULA_STARTS) else name
+        for step, time, value in zip(
+            points.steps.tolist(), points.times.tolist(), points.values.tolist(), strict=True
+        ):
+            writer.writerow((cell, step, repr(time), repr(value)))
+    return stream.getvalue()
+
+
+def _as_json(run: Run, series: dict[str, Series]) -> str:
+    from discern.track.plain_values import to_plain
+
+    columns = {
+        name: {"steps": points.steps, "times": points.times, "values": points.values}
+        for name, points in series.items()
+    }
+    content = to_plain({"run": run.id, "series": columns})
+    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _last(points: Series) -> dict[str, Any]:
+    from discern.track.plain_values import to_plain
+
+    return {
+        "points": len(points),
+        "step": int(points.steps[-1]),
+        "value": to_plain(float(points.values[-1])),
+    }
+
+
+def _figure(run: Run, name: str) -> float | None:
+    value = run.metrics.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _moment(text: object) -> str:
+    return str(text)[:_SHORT_TIME].replace("T", " ") if text else "-"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_short(entry)}" for key, entry in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,131 @@
+"""Proposed settings by what the images and the network are: the layer below files and flags.
+
+Chosen by sizes and counts alone, never by a data set's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from discern.config.layers import Layer
+
+DEFAULT_SMALL = "fast_net"
+# 5.5 M parameters, 0.2 GMACs, Apache-2.0 weights: fine-tunes in minutes on a laptop.
+DEFAULT_PHOTO = "mobilenetv3_large_100"
+SMALL_SIDE = 64
+CLASSIC_NETS = ("mlp", "lenet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFacts:
+    """What a recipe is chosen by. `side`: the images' typical shorter side in pixels."""
+
+    side: int
+    train_count: int
+    classes: int
+    model: str
+    own_network: bool
+    pretrained: bool
+
+
+def default_model(side: int) -> str:
+    """The network for images of a typical shorter side, in pixels."""
+    return DEFAULT_SMALL if side <= SMALL_SIDE else DEFAULT_PHOTO
+
+
+def choose_recipe(facts: RecipeFacts) -> Layer:
+    """The recipe's layer; its origin names it."""
+    if facts.own_network and facts.model in CLASSIC_NETS:
+        name, value = "classic", _classic(facts)
+    elif facts.own_network:
+        name, value = "small", _small(facts)
+    elif facts.pretrained:
+        name, value = "fine-tune", _fine_tune(facts)
+    else:
+        name, value = "from-scratch", _from_scratch(facts)
+    return Layer("recipe", f"recipe {name}", value)
+
+
+def _epochs(updates: int, count: int, batch: int, low: int, high: int) -> int:
+    """Epochs that give about `updates` updates, within bounds."""
+    return max(low, min(high, round(updates * batch / max(1, count))))
+
+
+def _small(facts: RecipeFacts) -> dict[str, Any]:
+    batch = 128 if facts.train_count >= 5000 else 32
+    return {
+        "stages": {
+            "train": {
+                "epochs": _epochs(6000, facts.train_count, batch, 10, 60),
+                "batch_size": batch,
+                "optimizer": {"name": "sgd", "args": {"momentum": 0.9, "nesterov": True}},
+                "lr": 0.2 if batch == 128 else 0.05,
+                "weight_decay": 5e-4,
+                "schedule": {"name": "one_cycle", "args": {}},
+                "smoothing": 0.1,
+            }
+        }
+    }
+
+
+def _classic(facts: RecipeFacts) -> dict[str, Any]:
+    return {
+        "stages": {
+            "train": {
+                "epochs": _epochs(4000, facts.train_count, 64, 8, 60),
+                "batch_size": 64,
+                "optimizer": "adamw",
+                "lr": 2e-3,
+                "weight_decay": 0.01,
+                "schedule": "cosine",
+                "warmup_epochs": 0.5,
+            }
+        }
+    }
+
+
+def _fine_tune(facts: RecipeFacts) -> dict[str, Any]:
+    batch = 32 if facts.train_count < 5000 else 64
+    return {
+        "defaults": {
+            "batch_size": batch,
+            "optimizer": "adamw",
+            "weight_decay": 0.05,
+            "schedule": "cosine",
+            "smoothing": 0.1,
+            "clip_grad": 1.0,
+        },
+        "stages": {
+            "head": {
+                "trainable": "head",
+                "epochs": _epochs(150, facts.train_count, batch, 2, 10),
+                "lr": 3e-3,
+            },
+            "all": {
+                "epochs": _epochs(250, facts.train_count, batch, 3, 20),
+                "lr": 3e-4,
+                "warmup_epochs": 1.0,
+                "patience": 10,
+            },
+        },
+    }
+
+
+def _from_scratch(facts: RecipeFacts) -> dict[str, Any]:
+    batch = 64 if facts.train_count < 20000 else 128
+    return {
+        "stages": {
+            "train": {
+                "epochs": _epochs(8000, facts.train_count, batch, 15, 100),
+                "batch_size": batch,
+                "optimizer": "adamw",
+                "lr": 1e-3,
+                "weight_decay": 0.05,
+                "schedule": "cosine",
+                "warmup_epochs": 2.0,
+                "smoothing": 0.1,
+                "clip_grad": 1.0,
+            }
+        }
+    }

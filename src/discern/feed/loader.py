@@ -1,0 +1,307 @@
+"""Images read as they are needed: threads fill a ring of batches ahead of the consumer.
+
+Owns the threads, the ring and the way of an error to the consumer. Decoding, resizing and their
+kind release the interpreter's lock, so threads scale and nothing is copied between processes.
+What happens to an image depends on (seed, epoch, manifest position) alone, never on the threads.
+
+Axes: N samples, H height, W width, C channels, R random numbers of one image.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from discern.base.errors import ConfigError, DataError, RunError
+from discern.data.images import Pixels, Preprocess
+from discern.data.sources import Source
+from discern.feed.augment import PhotoAugment, SmallImageAugment
+from discern.feed.batch import Batch, FeedOptions, matched_samples
+from discern.feed.draws import Draws, Operation
+from discern.feed.normalize import Normalizer
+from discern.feed.order import EpochOrder, check_start, count_batches
+from discern.feed.photo import ReadImage, photo_reader
+from discern.feed.windows import check_pad, crop_batch, draw_shifts
+
+# Images per task: handing a task to a thread costs some 20 microseconds, an image 300 or more.
+_TASK = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderThreads:
+    """`workers`: reading threads, 0 reads in the caller's; `ring`: batches in the making."""
+
+    workers: int = 0
+    ring: int = 3
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.ring < 1:
+            raise ConfigError(
+                "the loader cannot work so",
+                got=f"{self.workers} workers, ring of {self.ring}",
+                expected="0 or more workers, a ring of 1 or more",
+            )
+
+
+class LoaderFeed:
+    """Batches out of a `Source`, one always in the making.
+
+    `targets` int64 [N] or float32 [N,K] and `positions` int64 [N] name the samples: the source is
+    read at these positions. `read_image` replaces the reader of photos (see `photo.ReadImage`).
+    Close the feed, or use it as a context manager, to end its threads.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        targets: NDArray[Any],
+        positions: NDArray[np.int64],
+        preprocess: Preprocess,
+        options: FeedOptions,
+        *,
+        threads: LoaderThreads | None = None,
+        read_image: ReadImage | None = None,
+    ) -> None:
+        self.samples = len(positions)
+        self.batches = count_batches(self.samples, options.batch_size)
+        self.wait_s = 0.0
+        self._options = options
+        self._threads = threads or LoaderThreads()
+        safe = self._threads.workers < 2 or getattr(source, "threadsafe", True)
+        self._source = source if safe else _LockedSource(source)
+        self._targets, self._positions = matched_samples(targets, positions)
+        augment = options.augment if options.training else None
+        self._photo = augment if isinstance(augment, PhotoAugment) else None
+        self._small = augment if isinstance(augment, SmallImageAugment) else None
+        if self._small is not None:
+            check_pad(self._small, preprocess.height, preprocess.width)
+        self._read_image = read_image or photo_reader(preprocess, self._photo)
+        shape = (preprocess.height, preprocess.width, preprocess.channels)
+        size = min(options.batch_size, self.samples)
+        self._normalize = Normalizer(
+            preprocess.mean,
+            preprocess.std,
+            shape=shape,
+            batch_size=size,
+            device=options.device,
+            dtype=options.dtype,
+        )
+        cuda = options.device.type == "cuda"
+        self._copies = torch.cuda.Stream(options.device) if cuda else None  # type: ignore[no-untyped-call]
+        # One slot more than batches in the making: the copy out of the spare one may still run.
+        self._slots = [
+            _Slot(torch.empty((size, *shape), dtype=torch.uint8, pin_memory=cuda))
+            for _ in range(self._threads.ring + 1)
+        ]
+        self._pool: ThreadPoolExecutor | None = None
+        self._pass = 0
+        self._closed = False
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch number `epoch` from batch `start` on; see `Feed.epoch`.
+
+        The threads start with the first batch. An earlier epoch that was not finished is given
+        up: asking it for another batch raises RunError.
+        """
+        check_start(start, self.batches)
+        return self._stream(epoch, start)
+
+    def close(self) -> None:
+        """End the threads and wait for them; no further epoch can be started."""
+        self._closed = True
+        self._end_threads()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stream(self, epoch: int, start: int) -> Iterator[Batch]:
+        began = time.perf_counter()
+        self._end_threads()
+        own_pass = self._pass
+        order = self._options.order(self.samples, epoch)
+        pending: deque[_Pending] = deque()
+        upcoming = iter(range(start, self.batches))
+        finished = False
+        try:
+            for index in range(start, self.batches):
+                self._check_current(own_pass)
+                self._open_some(pending, upcoming, order, epoch)
+                current = pending.popleft()
+                for task in current.tasks:
+                    task.result()
+                batch = self._deliver(current, epoch)
+                finished = index + 1 == self.batches
+                if self._threads.workers:
+                    self._open_some(pending, upcoming, order, epoch)
+                self.wait_s += time.perf_counter() - began
+                yield batch
+                began = time.perf_counter()
+        finally:
+            # After an error or an early break tasks are still writing into the ring.
+            if not finished and self._pass == own_pass:
+                self._end_threads()
+
+    def _check_current(self, own_pass: int) -> None:
+        """Raises RunError when this epoch's ring has been given to another, or closed."""
+        if self._closed:
+            raise RunError("the feed is closed", hint="build a new one for another epoch")
+        if self._pass != own_pass:
+            raise RunError(
+                "this epoch was given up when a later one started",
+                hint="finish an epoch, or build a second feed",
+            )
+
+    def _open_some(
+        self, pending: deque[_Pending], upcoming: Iterator[int], order: EpochOrder, epoch: int
+    ) -> None:
+        """Give batches to the threads until the ring is full."""
+        ahead = self._threads.ring if self._threads.workers else 1
+        while len(pending) < ahead and (index := next(upcoming, None)) is not None:
+            pending.append(self._open(index, order.batch(index), epoch))
+
+    def _open(self, index: int, samples: NDArray[np.int64], epoch: int) -> _Pending:
+        """Start reading batch `index` into its slot of the ring."""
+        slot = self._slots[index % len(self._slots)]
+        if slot.copied is not None:
+            slot.copied.synchronize()
+        chosen = torch.from_numpy(samples)
+        positions = self._positions[chosen]
+        rows: NDArray[np.float64] | None = None
+        if self._photo is not None:
+            draws = Draws(self._options.seed, epoch)
+            table = draws.table(positions, Operation.RESIZED_CROP, self._photo.draws)
+            rows = table.numpy()
+        whole = _Task(positions.tolist(), rows, slot.pixels.numpy()[: len(samples)])
+        tasks: list[Future[None]] = []
+        if self._threads.workers == 0:
+            self._read(whole)
+        else:
+            pool = self._running_pool()
+            tasks = [pool.submit(self._read, part) for part in whole.parts(_TASK)]
+        return _Pending(slot, tasks, positions, self._targets[chosen])
+
+    def _read(self, task: _Task) -> None:
+        """Fill the rows of `task`; what a reader raises becomes a DataError naming the image."""
+        for number, position in enumerate(task.positions):
+            row = None if task.rows is None else task.rows[number]
+            try:
+                self._read_image(self._source, position, row, task.out[number])
+            except DataError as error:
+                if error.where is None:
+                    error.where = self._source.name(position)
+                raise
+            except Exception as error:
+                raise DataError(
+                    "an image could not be read",
+                    where=self._source.name(position),
+                    got=f"{type(error).__name__}: {error}",
+                ) from error
+
+    def _deliver(self, current: _Pending, epoch: int) -> Batch:
+        """The finished pixels as a normalized batch on the device."""
+        device = self._options.device
+        pixels = current.slot.pixels[: len(current.positions)]
+        if self._small is not None:
+            draws = Draws(self._options.seed, epoch)
+            shifts = draw_shifts(self._small, draws, current.positions)
+            crop_batch(pixels, self._small, shifts)
+        targets = current.targets.to(device)
+        if self._copies is None:
+            moved = pixels.to(device)
+        else:
+            moved = self._copy_beside(pixels, current.slot, self._copies)
+        return Batch(self._normalize(moved), targets, current.positions)
+
+    def _copy_beside(self, pixels: Tensor, slot: _Slot, copies: torch.cuda.Stream) -> Tensor:
+        """Copy to the device in a stream of its own, beside the network's work."""
+        compute = torch.cuda.current_stream(self._options.device)
+        with torch.cuda.stream(copies):
+            moved = pixels.to(self._options.device, non_blocking=True)
+            slot.copied = copies.record_event()
+        compute.wait_event(slot.copied)
+        moved.record_stream(compute)
+        return moved
+
+    def _running_pool(self) -> ThreadPoolExecutor:
+        """The threads, started at the first batch."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads.workers, thread_name_prefix="feed")
+        return self._pool
+
+    def _end_threads(self) -> None:
+        """Drop what has not begun, wait for what has, end the threads, give up the epoch."""
+        self._pass += 1
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The memory of one batch: uint8 [N,H,W,C], pinned for CUDA; `copied`: its copy has ended."""
+
+    pixels: Tensor
+    copied: torch.cuda.Event | None = None
+
+
+class _Pending(NamedTuple):
+    """A batch in the making."""
+
+    slot: _Slot
+    tasks: list[Future[None]]
+    positions: Tensor
+    targets: Tensor
+
+
+class _Task(NamedTuple):
+    """Images for one thread: int positions, float64 [N,R] draws, and where the pixels go."""
+
+    positions: list[int]
+    rows: NDArray[np.float64] | None
+    out: Pixels
+
+    def parts(self, size: int) -> Iterator[_Task]:
+        """The same work in tasks of at most `size` images."""
+        for begin in range(0, len(self.positions), size):
+            part = slice(begin, begin + size)
+            rows = None if self.rows is None else self.rows[part]
+            yield _Task(self.positions[part], rows, self.out[part])
+
+
+class _LockedSource:
+    """A source that bears one reader at a time; decoding still runs beside it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, position: int) -> bytes | Pixels:
+        """Read one image, alone."""
+        with self._lock:
+            return self._source.read(position)
+
+    def name(self, position: int) -> str:
+        """The image's name for messages."""
+        return self._source.name(position)

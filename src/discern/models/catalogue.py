@@ -1,0 +1,321 @@
+"""From a name to a network: our own, any of timm's, or a function in the user's file.
+
+Owns the names and what comes with a built network: its input, weights report and license.
+Loads timm only for a name that is not our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from discern.base.errors import ConfigError, ModelError
+from discern.base.names import nearest_names
+from discern.base.plugins import check_arguments, is_import_path, open_import_path
+from discern.data.images import Preprocess
+from discern.models import timm_nets
+from discern.models.aliases import ALIASES
+from discern.models.classifier import Classifier, wrap_network
+from discern.models.nets.builders import BUILDERS, own_names, resolve_own
+from discern.models.weights import (
+    WeightsReport,
+    load_pretrained,
+    load_weights_file,
+    no_weights,
+)
+
+OWN_PREFIX = "discern/"
+_SET_BY_DISCERN = ("num_classes", "channels", "image_size")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What to build. `image_size` (height, width) in pixels; None takes a timm network's own.
+
+    `name`: an own network, a timm architecture (a tag may follow a dot), an alias of an older zoo,
+    or an import path of a function `(num_classes, channels, image_size, **arguments) -> module`.
+    `weights`: `none`, `pretrained`, or the path of a safetensors file.
+    """
+
+    name: str
+    num_classes: int
+    channels: int = 3
+    image_size: tuple[int, int] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltModel:
+    """A network ready for use. `license` is that of its weights, None without any.
+
+    `preprocess`: what evaluation does to an image. Mean and std are the weights' own if
+    `pretrained`, else 0 and 1, to be measured.
+
+    `architecture`: `discern/NAME`, timm's name, or the import path; with `arguments` (those of the
+    request and those that the name implies) it builds the same network again.
+    """
+
+    model: Classifier
+    name: str
+    arguments: dict[str, Any]
+    preprocess: Preprocess
+    weights_report: WeightsReport
+    license: str | None
+    architecture: str
+
+    @property
+    def pretrained(self) -> bool:
+        """True if weights were loaded into a timm network, whose mean and std are known."""
+        own = self.architecture.startswith(OWN_PREFIX) or is_import_path(self.architecture)
+        return not (own or self.weights_report.from_scratch)
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, in words for the terminal."""
+        report = self.weights_report
+        return "trained from scratch" if report.from_scratch else f"weights {report.source}"
+
+    def report_lines(self) -> list[str]:
+        """What the user should know of the weights: nothing if all of them fit."""
+        report = self.weights_report
+        lines = []
+        if report.missing:
+            lines.append(f"new head for other classes: {', '.join(report.missing)}")
+        if report.reshaped:
+            lines.append(f"summed to one input channel: {', '.join(report.reshaped)}")
+        return lines
+
+
+def is_own_network(name: str) -> bool:
+    """True for Discern's own networks and for import paths: no weights are published for them.
+
+    Never loads timm.
+    """
+    return is_import_path(name) or resolve_own(name.removeprefix(OWN_PREFIX)) is not None
+
+
+def standard_input(image_size: tuple[int, int], channels: int) -> Preprocess:
+    """Images of `image_size` (height, width) without a known mean and std."""
+    return Preprocess(
+        height=image_size[0],
+        width=image_size[1],
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+
+
+def build_model(request: ModelRequest) -> BuiltModel:
+    """Build the network of `request` with its weights, and try it on one image.
+
+    Raises ConfigError for an unknown name or argument (naming the nearest), and ModelError if the
+    weights cannot be had or do not fit, or the network cannot take the images.
+    """
+    _check_request(request)
+    name = resolve_name(request.name)
+    if is_import_path(name):
+        return _build_plugin(request, name)
+    if resolve_own(name) is not None:
+        return _build_own(request, name)
+    return _build_timm(request, name)
+
+
+def resolve_name(name: str) -> str:
+    """The name behind an alias, `discern/NAME` without its prefix; other known names as they are.
+
+    Raises ConfigError, with the nearest names, for a name that nothing is known by.
+    """
+    if is_import_path(name):
+        return name
+    plain = name.removeprefix(OWN_PREFIX)
+    if resolve_own(plain) is not None:
+        return plain
+    alias = ALIASES.get(name)
+    if alias is not None and alias.target is not None:
+        return alias.target
+    if alias is not None:
+        raise ConfigError(
+            f"there is no '{name}' any more: {alias.reason}",
+            where="model",
+            got=name,
+            hint=f"use '{alias.near}'",
+        )
+    if name == plain and timm_nets.is_timm_name(name):
+        return name
+    raise _unknown(name)
+
+
+def _check_request(request: ModelRequest) -> None:
+    if request.num_classes < 1 or request.channels < 1:
+        raise ConfigError(
+            "a network needs at least one class and one channel",
+            where="model",
+            got=f"{request.num_classes} classes, {request.channels} channels",
+        )
+    if request.image_size is not None and min(request.image_size) < 1:
+        raise ConfigError("image sides are positive", where="model", got=request.image_size)
+
+
+def _unknown(name: str) -> ConfigError:
+    architecture, _, tag = name.partition(".")
+    if tag and architecture in timm_nets.timm_names():
+        tags = timm_nets.timm_tags(architecture)
+        return ConfigError(
+            f"'{architecture}' has no weights '{tag}'",
+            where="model",
+            got=name,
+            expected=", ".join(f"{architecture}.{known}" for known in tags),
+        )
+    near = nearest_names(name, [*own_names(), *ALIASES, *timm_nets.timm_names()])
+    return ConfigError(
+        f"unknown model '{name}'",
+        where="model",
+        got=name,
+        expected="a name of 'discern models list', or package.module:function",
+        hint="did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else None,
+    )
+
+
+def _required_size(request: ModelRequest) -> tuple[int, int]:
+    if request.image_size is None:
+        raise ConfigError("this network needs an image size", where="model", got=request.name)
+    return request.image_size
+
+
+def _build_own(request: ModelRequest, name: str) -> BuiltModel:
+    image_size = _required_size(request)
+    resolved = resolve_own(name)
+    if resolved is None:
+        raise _unknown(name)
+    builder_name, implied = resolved
+    for key in implied:
+        if key in request.arguments and request.arguments[key] != implied[key]:
+            raise ConfigError(
+                f"'{name}' already says {key}={implied[key]}",
+                where=f"model argument '{key}'",
+                got=request.arguments[key],
+            )
+    arguments = {**implied, **request.arguments}
+    builder = BUILDERS[builder_name]
+    check_arguments(builder, arguments, where=f"model '{name}'", given=_SET_BY_DISCERN)
+    network = builder(request.num_classes, request.channels, image_size, **arguments)
+    return _finish_own(
+        request, network, image_size, architecture=OWN_PREFIX + builder_name, arguments=arguments
+    )
+
+
+def _build_plugin(request: ModelRequest, name: str) -> BuiltModel:
+    image_size = _required_size(request)
+    builder = open_import_path(name, where="model")
+    arguments = dict(request.arguments)
+    check_arguments(builder, arguments, where=f"model '{name}'", given=_SET_BY_DISCERN)
+    network = builder(
+        num_classes=request.num_classes,
+        channels=request.channels,
+        image_size=image_size,
+        **arguments,
+    )
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            "the function did not give a network",
+            where=name,
+            got=type(network).__name__,
+            expected="a torch.nn.Module",
+        )
+    return _finish_own(request, network, image_size, architecture=name, arguments=arguments)
+
+
+def _finish_own(
+    request: ModelRequest,
+    network: nn.Module,
+    image_size: tuple[int, int],
+    *,
+    architecture: str,
+    arguments: dict[str, Any],
+) -> BuiltModel:
+    model = wrap_network(network, torch.zeros(1, request.channels, *image_size))
+    if request.weights == "pretrained":
+        raise no_weights(request.name, None, "no weights are published for this network")
+    return BuiltModel(
+        model=model,
+        name=request.name,
+        arguments=arguments,
+        preprocess=standard_input(image_size, request.channels),
+        weights_report=_load(model, request),
+        license=None,
+        architecture=architecture,
+    )
+
+
+def _load(model: Classifier, request: ModelRequest) -> WeightsReport:
+    if request.weights == "none":
+        return WeightsReport(source="none")
+    return load_weights_file(
+        model.network, Path(request.weights), head_names=model.inner_head_names
+    )
+
+
+def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
+    record = timm_nets.timm_record(name)
+    source_size = tuple(record.get("input_size", (3, 224, 224)))[1:]
+    height, width = request.image_size or (int(source_size[0]), int(source_size[1]))
+    pretrained = request.weights == "pretrained"
+    if pretrained and not timm_nets.has_weights(name):
+        raise no_weights(name, None, "timm publishes no weights for this architecture")
+
+    def build() -> nn.Module:
+        return timm_nets.build_timm(
+            name,
+            num_classes=request.num_classes,
+            channels=request.channels,
+            image_size=request.image_size,
+            arguments=dict(request.arguments),
+            pretrained=pretrained,
+        )
+
+    report = None
+    if pretrained:
+        classifier = record.get("classifier") or ()
+        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        fits = request.num_classes == record.get("num_classes")
+        network, report = load_pretrained(
+            build, name=name, hub_id=record.get("hf_hub_id"), head_names=() if fits else heads
+        )
+    else:
+        network = build()
+    model = wrap_network(network, torch.zeros(1, request.channels, height, width))
+    report = report or _load(model, request)
+    return BuiltModel(
+        model=model,
+        name=request.name,
+        arguments=dict(request.arguments),
+        preprocess=timm_input(record, height, width, request.channels),
+        weights_report=report,
+        license=None if report.from_scratch else record.get("license"),
+        architecture=name,
+    )
+
+
+def timm_input(record: dict[str, Any], height: int, width: int, channels: int) -> Preprocess:
+    """The input that timm's `record` states, at this size; one channel takes the means' mean."""
+    plain = standard_input((height, width), channels)
+    mean = tuple(float(v) for v in record.get("mean") or plain.mean)
+    std = tuple(float(v) for v in record.get("std") or plain.std)
+    if channels != len(mean):
+        mean = (sum(mean) / len(mean),) * channels
+        std = (sum(std) / len(std),) * channels
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=channels,
+        mean=mean,
+        std=std,
+        interpolation=str(record.get("interpolation") or plain.interpolation),
+        crop_pct=float(record.get("crop_pct") or plain.crop_pct),
+    )

@@ -1,0 +1,249 @@
+"""What there is to choose from, and the facts of one network: size, cost, input, license, weights.
+
+Counts are made from the built network (on the meta device, so no memory and no arithmetic), never
+from a table of our own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from discern.base.errors import ConfigError
+from discern.data.images import Preprocess
+from discern.models import timm_nets
+from discern.models.aliases import ALIASES
+from discern.models.catalogue import resolve_name, standard_input, timm_input
+from discern.models.nets.builders import BUILDERS, own_names, resolve_own
+from discern.models.published import PUBLISHED, SOURCE
+
+# The example that own networks are counted at, when no size is asked for.
+_OWN_SIDE = 32
+_OWN_CLASSES = 10
+OWN_LICENSE = "apache-2.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLine:
+    """One row of the list. `weights`: `here`, `to fetch` or `none`; `license` is the weights'."""
+
+    name: str
+    source: str
+    weights: str
+    license: str | None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a network without training it.
+
+    `gmacs`: 10**9 multiply-adds of the convolutions and linear layers for one image of `input`.
+    `top1`, `top5`: published fractions with their source, None where unknown.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    gmacs: float
+    features: int
+    input: Preprocess
+    classes: int
+    weights: str
+    weights_file: str | None
+    hub_id: str | None
+    license: str | None
+    top1: float | None
+    top5: float | None
+    published_at: str | None
+    aliases: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """The facts as JSON values."""
+        return {**asdict(self), "input": self.input.record()}
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    max_params: int | None = None,
+    license: str | None = None,  # noqa: A002 - the word that users type
+    weights: str | None = None,
+) -> list[ModelLine]:
+    """Every network whose name fits `pattern` (shell pattern or a part of it), own ones first.
+
+    `license` and `weights` (`here`, `to fetch`, `none`) keep equal values only. With `max_params`
+    each candidate is built on the meta device to be counted: about 0.1 s each.
+    """
+    shell = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
+    names = [(name, "discern") for name in own_names()]
+    names += [(name, "timm") for name in timm_nets.timm_names()]
+    lines = []
+    for name, source in names:
+        if not fnmatchcase(name, shell):
+            continue
+        line = _line(name, source)
+        if license is not None and (line.license or "").casefold() != license.casefold():
+            continue
+        if weights is not None and line.weights != weights:
+            continue
+        if max_params is not None:
+            count = count_parameters(_skeleton(name)[0])
+            if count > max_params:
+                continue
+            line = ModelLine(**{**asdict(line), "parameters": count})
+        lines.append(line)
+    return lines
+
+
+def model_facts(
+    name: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    channels: int = 3,
+) -> ModelFacts:
+    """The facts of the network `name`; None takes a timm network's own size and class count.
+
+    Raises ConfigError for an unknown name.
+    """
+    wanted = resolve_name(name)
+    network, expected = _skeleton(
+        wanted, image_size=image_size, num_classes=num_classes, channels=channels
+    )
+    classes = num_classes or (_OWN_CLASSES if resolve_own(wanted) else _classes(wanted))
+    line = _line(wanted, "discern" if resolve_own(wanted) else "timm")
+    record = {} if line.source == "discern" else timm_nets.timm_record(wanted)
+    hub_id = record.get("hf_hub_id")
+    tag = wanted if "." in wanted else f"{wanted}.{record.get('tag')}"
+    published = PUBLISHED.get(tag)
+    sample = torch.zeros(1, channels, expected.height, expected.width, device=_device_of(network))
+    return ModelFacts(
+        name=wanted,
+        source=line.source,
+        parameters=count_parameters(network),
+        gmacs=count_macs(network, sample) / 1e9,
+        features=_feature_width(network),
+        input=expected,
+        classes=classes,
+        weights=line.weights,
+        weights_file=timm_nets.cached_weights(hub_id),
+        hub_id=hub_id,
+        license=line.license,
+        top1=published.top1 if published else None,
+        top5=published.top5 if published else None,
+        published_at=f"{SOURCE}, {published.side} pixels" if published else None,
+        aliases=tuple(old for old, alias in ALIASES.items() if alias.target == wanted),
+    )
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of values in all parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(network: nn.Module, sample: Tensor) -> int:
+    """Multiply-adds of convolutions and linear layers for `sample` [N, C, H, W], over N.
+
+    Norms, activations, pooling and the products inside attention are not counted.
+    """
+    total = 0
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        if isinstance(weight, Tensor):
+            # Each output value is a product sum over one filter: weight[0] for both kinds of layer.
+            total += output.numel() * (weight.numel() // weight.shape[0])
+
+    counted = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    handles = [module.register_forward_hook(count) for module in counted]
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(sample)
+    finally:
+        network.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return total // sample.shape[0]
+
+
+def imagenet_classes() -> list[tuple[str, str]]:
+    """(wnid, name) of the 1,000 ImageNet classes in label order, from timm's own record."""
+    info = importlib.import_module("timm.data").ImageNetInfo("imagenet-1k")
+    return [
+        (info.index_to_label_name(index), info.index_to_description(index, detailed=False))
+        for index in range(info.num_classes())
+    ]
+
+
+def _line(name: str, source: str) -> ModelLine:
+    if source == "discern":
+        return ModelLine(name=name, source=source, weights="none", license=None)
+    record = timm_nets.timm_record(name)
+    state = "none"
+    if timm_nets.has_weights(name):
+        state = "here" if timm_nets.cached_weights(record.get("hf_hub_id")) else "to fetch"
+    return ModelLine(name=name, source=source, weights=state, license=record.get("license"))
+
+
+def _classes(name: str) -> int:
+    return int(timm_nets.timm_record(name).get("num_classes") or 1000)
+
+
+def _skeleton(
+    name: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    channels: int = 3,
+) -> tuple[nn.Module, Preprocess]:
+    """The network without values where it can be built so, and its input."""
+    own = resolve_own(name)
+    if own is not None:
+        builder, implied = own
+        size = image_size or (_OWN_SIDE, _OWN_SIDE)
+        with torch.device("meta"):
+            network = BUILDERS[builder](num_classes or _OWN_CLASSES, channels, size, **implied)
+        return network, standard_input(size, channels)
+    if not timm_nets.is_timm_name(name):
+        raise ConfigError("facts are known of named networks only", where="model", got=name)
+    record = timm_nets.timm_record(name)
+    side = tuple(record.get("input_size") or (3, 224, 224))
+    height, width = image_size or (int(side[1]), int(side[2]))
+
+    def build() -> nn.Module:
+        return timm_nets.build_timm(
+            name,
+            num_classes=num_classes or _classes(name),
+            channels=channels,
+            image_size=image_size,
+            arguments={},
+            pretrained=False,
+        )
+
+    expected = timm_input(record, height, width, channels)
+    try:
+        with torch.device("meta"):
+            return build(), expected
+    except (RuntimeError, NotImplementedError):
+        # Some builders read values back (drop-path rates, position tables): those need real memory.
+        return build(), expected
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _feature_width(network: nn.Module) -> int:
+    head = getattr(network, "head", None)
+    if isinstance(head, nn.Linear):
+        return head.in_features
+    width: Any = getattr(network, "head_hidden_size", None) or getattr(network, "num_features", 0)
+    return int(width)

@@ -1,0 +1,126 @@
+"""TensorBoard event files, written through tensorboard's own writer and without torch.
+
+Owns the run's `events/` folder. They are a second copy, for people who look with TensorBoard: the
+figures of record are in `metrics.bin`. So a write that fails stops the events and is told, but it
+does not stop the run.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class EventFiles:
+    """Event files under `folder`, opened at the first event; `group` names a folder in it.
+
+    TensorBoard shows each group (train, val, ...) as a line of its own. `problem` tells why events
+    were lost, None while all is well.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
+        self._rewound_to: int | None = None
+        self.problem: str | None = None
+
+    def add_scalar(self, tag: str, value: float, step: int, group: str = "") -> None:
+        """One number at `step` under `tag`."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._write(group, step, Summary.Value(tag=tag, simple_value=float(value)))
+
+    def add_image(self, tag: str, png: bytes, step: int, group: str = "") -> None:
+        """A PNG file's bytes at `step`. Raises ValueError if they are not a PNG's."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if png[:8] != _PNG_SIGNATURE or png[12:16] != b"IHDR":
+            raise ValueError("not a PNG file")
+        width, height = struct.unpack(">II", png[16:24])
+        image = Summary.Image(width=width, height=height, encoded_image_string=png)
+        self._write(group, step, Summary.Value(tag=tag, image=image))
+
+    def add_text(self, tag: str, text: str, step: int, group: str = "") -> None:
+        """Text (Markdown) at `step`."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        from tensorboard.plugins.text.metadata import create_summary_metadata
+
+        tensor = TensorProto(
+            dtype=DT_STRING,
+            string_val=[text.encode()],
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        )
+        metadata = create_summary_metadata(display_name=tag, description="")
+        self._write(group, step, Summary.Value(tag=tag, tensor=tensor, metadata=metadata))
+
+    def add_hparams(self, chosen: dict[str, Any], metrics: list[str], group: str = "") -> None:
+        """The run's settings (numbers, text, truth values) and the tags that score it."""
+        from tensorboard.plugins.hparams import summary_v2 as api
+
+        plain = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for name, value in chosen.items()
+        }
+        config = api.hparams_config_pb(
+            hparams=[api.HParam(name) for name in plain],
+            metrics=[api.Metric(tag) for tag in metrics],
+        )
+        for summary in (config, api.hparams_pb(plain)):
+            for value in summary.value:
+                self._write(group, 0, value)
+
+    def rewind(self, step: int) -> None:
+        """Training goes on from `step`: TensorBoard forgets what was shown of later steps."""
+        self._rewound_to = step
+        for group in self._writers:
+            self._write_rewind(group, step)
+
+    def flush(self) -> None:
+        """Bring all events into their files."""
+        self._guard(lambda: [writer.flush() for writer in self._writers.values()])
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            self._guard(writer.close)
+
+    def _write(self, group: str, step: int, value: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=[value]))
+        self._guard(lambda: self._writer(group).add_event(event))
+
+    def _writer(self, group: str) -> Any:
+        if group not in self._writers:
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            folder = self._folder / group if group else self._folder
+            # The queue is long enough that a training step never waits for the disk.
+            self._writers[group] = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=5)
+            if self._rewound_to is not None:
+                self._write_rewind(group, self._rewound_to)
+        return self._writers[group]
+
+    def _write_rewind(self, group: str, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        start = SessionLog(status=SessionLog.START)
+        event = Event(wall_time=time.time(), step=step + 1, session_log=start)
+        self._guard(lambda: self._writers[group].add_event(event))
+
+    def _guard(self, action: Any) -> None:
+        if self.problem is not None:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.problem = f"TensorBoard events stopped: {error}"

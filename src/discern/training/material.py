@@ -1,0 +1,121 @@
+"""The images of a run, in memory or read as they are needed, made into feeds for any stage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from discern.base.errors import ConfigError
+from discern.base.plugins import check_arguments
+from discern.data.images import Preprocess
+from discern.data.manifest import Manifest
+from discern.data.sources import Source, load_resident
+from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
+from discern.feed.batch import Feed, FeedOptions
+from discern.feed.loader import LoaderFeed
+from discern.feed.resident import ResidentFeed
+
+# Images up to this side are kept in memory as uint8, up to this many bytes of them.
+RESIDENT_SIDE = 64
+RESIDENT_BYTES = 4 << 30
+# A shift of an eighth of the side: the 4 pixels at 32 of He et al. 2015, for every size.
+PAD_SHARE = 1 / 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """What all feeds of a run share."""
+
+    device: torch.device
+    workers: int
+    seed: int
+    flip: bool  # the mirror test's verdict, for `auto` augmentation
+    val_split: str = "val"  # the images that the model is chosen by
+
+
+class Material:
+    """Images and targets by split. `preprocess` is what evaluation does to an image."""
+
+    def __init__(
+        self, manifest: Manifest, source: Source, preprocess: Preprocess, settings: FeedSettings
+    ) -> None:
+        self.manifest = manifest
+        self.source = source
+        self.preprocess = preprocess
+        self.settings = settings
+        self._pixels: dict[str, NDArray[np.uint8]] = {}
+        side = max(preprocess.height, preprocess.width)
+        size = len(manifest.ids) * preprocess.height * preprocess.width * preprocess.channels
+        self.resident = side <= RESIDENT_SIDE and size <= RESIDENT_BYTES
+
+    def positions(self, split: str) -> NDArray[np.int64]:
+        """The manifest positions of a split: train, val, test, or all."""
+        if split == "all":
+            return np.arange(len(self.manifest.ids))
+        return self.manifest.positions(split)
+
+    def pixels(self, split: str) -> NDArray[np.uint8]:
+        """The split's images in memory: uint8 [N, H, W, C]."""
+        if split not in self._pixels:
+            self._pixels[split] = load_resident(
+                self.source, self.positions(split), self.preprocess, threads=self.settings.workers
+            )
+        return self._pixels[split]
+
+    def with_preprocess(self, preprocess: Preprocess) -> Material:
+        """The same images under other mean and std."""
+        other = Material(self.manifest, self.source, preprocess, self.settings)
+        same = replace(preprocess, mean=self.preprocess.mean, std=self.preprocess.std)
+        if same == self.preprocess:
+            other._pixels = self._pixels
+        return other
+
+    def evaluation_feed(self, split: str, batch_size: int) -> Feed:
+        """Every image of a split once, in manifest order, untouched by chance."""
+        options = FeedOptions(batch_size=batch_size, device=self.settings.device)
+        return self._feed(split, options)
+
+    def training_feed(self, augment: Augment, batch_size: int, stage: int) -> Feed:
+        """The training images of one stage, shuffled and augmented by keyed draws."""
+        options = FeedOptions(
+            batch_size=batch_size,
+            training=True,
+            seed=self.settings.seed + stage,
+            augment=augment,
+            device=self.settings.device,
+        )
+        return self._feed("train", options)
+
+    def _feed(self, split: str, options: FeedOptions) -> Feed:
+        positions = self.positions(split)
+        targets = self.manifest.targets[positions]
+        if self.resident and not isinstance(options.augment, PhotoAugment):
+            return ResidentFeed(self.pixels(split), targets, positions, self.preprocess, options)
+        return LoaderFeed(
+            self.source, targets, positions, self.preprocess, options, workers=self.settings.workers
+        )
+
+    def augmentation(self, name: str, arguments: dict[str, Any]) -> Augment:
+        """The augmentation that a stage's spec names. Raises ConfigError."""
+        if name == "none":
+            check_arguments(lambda: None, arguments, where="augment 'none'")
+            return None
+        if name == "auto":
+            name = "small" if self.resident else "photo"
+        if name == "small":
+            shorter = min(self.preprocess.height, self.preprocess.width)
+            pad = math.floor(shorter * PAD_SHARE)
+            check_arguments(SmallImageAugment, arguments, where="augment 'small'")
+            return SmallImageAugment(**{"pad": pad, "flip": self.settings.flip, **arguments})
+        if name == "photo":
+            check_arguments(PhotoAugment, arguments, where="augment 'photo'")
+            pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+            return PhotoAugment(**{"flip": self.settings.flip, **pairs})
+        raise ConfigError(
+            "no such augmentation", where="augment", got=name, expected="auto, none, small or photo"
+        )

@@ -1,0 +1,177 @@
+"""Builds each stage's parts from its config, runs the stages in order, hands the model on.
+
+An assembler: it reads the config, so that nothing below has to.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+
+from discern.base.seeds import derive_seed
+from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
+from discern.config.schema import RunConfig, StageConfig
+from discern.models.classifier import Classifier, set_trainable, train_mode
+from discern.models.ema import ModelEma
+from discern.optim.optimizers import build_optimizer
+from discern.optim.schedules import Schedule
+from discern.training.callbacks import Callback, CallbackList, Signal
+from discern.training.checkpoints import Checkpoint
+from discern.training.material import Material
+from discern.training.objectives import cross_entropy
+from discern.training.step import StepRules, TrainState, train_step
+from discern.training.stock_callbacks import EarlyStop
+from discern.training.trainer import Session, StagePlan, Trainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One run's parts: what the stages are built from. `precision` is fp32, bf16 or fp16."""
+
+    config: RunConfig
+    model: Classifier
+    material: Material
+    device: torch.device
+    precision: str
+
+
+def run_stages(
+    training: Training, session: Session, checkpoint: Checkpoint | None = None
+) -> None:
+    """Run all stages, or go on from `checkpoint`; the model ends with the last stage's weights."""
+    stages = list(training.config.stages.items())
+    first = 0
+    step = samples = 0
+    if checkpoint is not None:
+        first = checkpoint.state["stage_index"]
+    listeners = session.callbacks.callbacks
+    session.callbacks.call("before_run", session.progress)
+    signal = Signal.GO_ON
+    for index in range(first, len(stages)):
+        name, config = stages[index]
+        session.callbacks = CallbackList([*listeners, *_stage_callbacks(config)])
+        seed_everything(derive_seed(training.config.seed, "stage", index))
+        plan = _plan(training, name, config, index)
+        with plan.feed, plan.val_feed:
+            state = _state(training, config, plan, step, samples)
+            trainer = Trainer(plan, state, session, lambda: train_mode(training.model))
+            signal = trainer.run_stage(checkpoint if index == first else None)
+        if state.ema is not None:
+            # The next stage, and the run's last weights, are those that the scores are of.
+            training.model.load_state_dict(state.ema.model.state_dict())
+        step, samples = state.step, state.samples
+        if signal is Signal.END_RUN:
+            break
+    session.callbacks = CallbackList(listeners)
+    session.callbacks.call("after_run", session.progress)
+
+
+def _stage_callbacks(config: StageConfig) -> list[Callback]:
+    if config.patience is None:
+        return []
+    return [EarlyStop(config.patience, config.monitor)]
+
+
+def _rules(training: Training, config: StageConfig) -> StepRules:
+    return StepRules(
+        objective=cross_entropy(config.smoothing),
+        device=training.device,
+        amp_dtype=AMP_TYPES[training.precision],
+        clip_grad=config.clip_grad,
+        grad_accum_steps=config.grad_accum_steps,
+        guard=training.config.compute.skip_nonfinite,
+    )
+
+
+def _plan(training: Training, name: str, config: StageConfig, index: int) -> StagePlan:
+    material, tracking = training.material, training.config.tracking
+    augment = material.augmentation(config.augment.name, config.augment.args)
+    return StagePlan(
+        name=name,
+        index=index,
+        epochs=config.epochs,
+        feed=material.training_feed(augment, config.batch_size, index),
+        val_feed=material.evaluation_feed(material.settings.val_split, evaluation_batch(config.batch_size)),
+        classes=material.manifest.classes,
+        rules=_rules(training, config),
+        monitor=config.monitor,
+        keep_top=config.keep_top,
+        evaluate_every=config.evaluate_every,
+        log_every=tracking.log_every,
+        checkpoint_every_s=tracking.checkpoint_every_s,
+    )
+
+
+def evaluation_batch(batch_size: int) -> int:
+    """Images per evaluation pass: at least 64, for evaluation holds no activations."""
+    return max(64, batch_size)
+
+
+def _state(
+    training: Training, config: StageConfig, plan: StagePlan, step: int, samples: int
+) -> TrainState:
+    model = training.model
+    set_trainable(model, config.trainable)
+    optimizer = build_optimizer(
+        config.optimizer.name,
+        model.named_parameters(),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        arguments=config.optimizer.args,
+        head_names=model.head_names,
+    )
+    schedule = Schedule(
+        config.schedule.name,
+        config.schedule.args,
+        total_steps=plan.epochs * plan.feed.batches,
+        steps_per_epoch=plan.feed.batches,
+        warmup_steps=round(config.warmup_epochs * plan.feed.batches),
+    )
+    scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
+    network = torch.compile(model) if training.config.compute.compile else model
+    return TrainState(
+        model=model,
+        network=network,  # type: ignore[arg-type]
+        optimizer=optimizer,
+        schedule=schedule,
+        ema=None if config.ema is None else ModelEma(model, config.ema),
+        scaler=scaler,
+        step=step,
+        samples=samples,
+    )
+
+
+def probe_precision(
+    config: RunConfig, model: Classifier, material: Material, device: torch.device
+) -> tuple[str, str]:
+    """(precision, reason): `auto` times training steps of a scratch copy of the model each way."""
+    name, stage = next(iter(config.stages.items()))
+    wanted = config.compute.precision
+    if wanted != "auto" or device.type != "cpu":
+        return choose_precision(wanted, device, lambda _: None)
+    scratch = copy.deepcopy(model)
+    trial = Training(
+        config=config,
+        model=scratch,
+        material=material,
+        device=device,
+        precision="fp32",
+    )
+    plan = _plan(trial, name, stage, 0)
+    with plan.feed, plan.val_feed:
+        state = _state(trial, stage, plan, 0, 0)
+        train_mode(scratch)
+        batch = next(plan.feed.epoch(0))
+
+        def step(amp_dtype: torch.dtype | None) -> None:
+            rules = StepRules(
+                objective=plan.rules.objective,
+                device=device,
+                amp_dtype=amp_dtype,
+                grad_accum_steps=stage.grad_accum_steps,
+            )
+            train_step(state, batch, rules)
+
+        return choose_precision(wanted, device, step)

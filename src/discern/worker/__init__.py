@@ -1,0 +1,1 @@
+"""The one compute entry: joins training, exporting and workflows for every launcher."""

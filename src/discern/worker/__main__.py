@@ -1,0 +1,58 @@
+"""`python -m discern.worker VERB --request FILE [--run DIR]`: does one request and exits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, DiscernError
+from discern.base.plugins import open_import_path
+from discern.config.request import Request, read_request
+
+VERBS = {
+    "train": "discern.worker.train:train_verb",
+    "eval": "discern.worker.evaluation:evaluation_verb",
+    "predict": "discern.worker.prediction:prediction_verb",
+    "models-list": "discern.worker.model_pages:list_verb",
+    "models-show": "discern.worker.model_pages:show_verb",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do the request; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="discern.worker")
+    parser.add_argument("verb", choices=VERBS)
+    parser.add_argument("--request", required=True, type=Path)
+    parser.add_argument("--run", type=Path)
+    given = parser.parse_args(arguments)
+    console = Console()
+    try:
+        request = take_request(given.request)
+        console = Console(json=request.json, quiet=request.quiet, debug=request.debug)
+        if request.verb != given.verb:
+            raise ConfigError(
+                "the request is for another verb", where=given.request, got=request.verb,
+                expected=given.verb,
+            )  # fmt: skip
+        if given.run is not None:
+            request.arguments["run"] = str(given.run)
+        verb = open_import_path(VERBS[given.verb], where="discern.worker")
+        return int(verb(request, console))
+    except DiscernError as error:
+        return console.fail(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def take_request(path: Path) -> Request:
+    """Read the request; a temporary one that the command line wrote is removed."""
+    request = read_request(path)
+    if path.name.startswith("discern-request-"):
+        path.unlink(missing_ok=True)
+    return request
+
+
+if __name__ == "__main__":
+    sys.exit(main())

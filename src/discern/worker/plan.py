@@ -1,0 +1,249 @@
+"""From a request to everything that a training needs: images, config, network, preprocessing.
+
+An assembler. Every automatic choice is made here, once, and noted with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError
+from discern.base.files import hash_file, hash_json
+from discern.base.seeds import derive_seed
+from discern.compute.device import DeviceChoice, choose_device, seed_everything, usable_cores
+from discern.config.assemble import given_value, request_layers, resolve_request
+from discern.config.layers import Resolved
+from discern.config.recipes import SMALL_SIDE, RecipeFacts, choose_recipe, default_model
+from discern.config.request import Request
+from discern.config.schema import DataConfig, RunConfig
+from discern.data.images import Preprocess
+from discern.data.manifest import SPLITS
+from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
+from discern.data.sources import Source, measure_mean_std, open_source
+from discern.models.catalogue import BuiltModel, ModelRequest, build_model
+from discern.models.nets.builders import resolve_own
+from discern.training.material import FeedSettings, Material
+
+# The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
+_SIZES = (64, 128, 224)
+_SMALLEST = 16
+CHOOSE_ON_TEST = "test"  # `--val test`: the model is chosen on the images that it is reported on
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingPlan:
+    """A training, ready to start. `choices` are stored in the run and reread on resume."""
+
+    resolved: Resolved
+    recipe: str
+    scanned: ScannedData
+    source: Source
+    device: DeviceChoice
+    workers: int
+    threads: int
+    identity: str
+    chosen_on_reported: bool = False
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> RunConfig:
+        """The config with its recipe."""
+        return self.resolved.config
+
+
+def plan_training(request: Request, console: Console) -> TrainingPlan:
+    """Choose the device, look at the images, resolve the config. Raises before anything is made."""
+    early = resolve_request(request).config
+    device = choose_device(early.compute.device)
+    threads = early.compute.threads or usable_cores()
+    torch.set_num_threads(threads)
+    scanned = scan(early.data, console)
+    chosen_on_reported = early.data.val == CHOOSE_ON_TEST
+    if chosen_on_reported:
+        scanned = choose_on_test(scanned)
+    side = _typical_side(scanned)
+    layers = request_layers(request)
+    name = given_value(layers, "model.name") or default_model(side)
+    weights = given_value(layers, "model.weights") or _default_weights(name)
+    facts = RecipeFacts(
+        side=side,
+        train_count=len(scanned.manifest.positions("train")),
+        classes=len(scanned.manifest.classes),
+        model=name,
+        own_network=resolve_own(name) is not None,
+        pretrained=weights != "none",
+    )
+    recipe = choose_recipe(facts)
+    recipe.value["model"] = {"name": name, "weights": weights}
+    resolved = resolve_request(request, recipe)
+    workers = resolved.config.data.workers
+    return TrainingPlan(
+        resolved=resolved,
+        recipe=recipe.origin,
+        scanned=scanned,
+        source=open_source(scanned.manifest),
+        device=device,
+        workers=usable_cores() if workers is None else workers,
+        threads=threads,
+        identity=_identity(resolved.config, scanned),
+        chosen_on_reported=chosen_on_reported,
+    )
+
+
+def scan(data: DataConfig, console: Console) -> ScannedData:
+    """Read the images that the data section names, with a bar, and say what was found."""
+    from discern.worker.terminal import counting_bar
+
+    rule = SplitRule(
+        val=data.val_share, test=data.test_share, inner_val=data.inner_val_share, seed=data.split_seed
+    )
+    request = DataRequest(
+        train=data.source,
+        val=None if data.val == CHOOSE_ON_TEST else data.val,
+        test=data.test,
+        root=data.root,
+        classes=None if data.classes is None else tuple(data.classes),
+        label=data.label,
+        on_bad_image=data.on_bad_image,
+        split=rule,
+    )
+    with counting_bar(console, "reading images") as progress:
+        scanned = scan_data(request, progress)
+    for note in scanned.notes:
+        console.say(f"note: {note}")
+    for problem in scanned.problems:
+        console.warn(f"left out: {problem.path}: {problem.text}")
+    return scanned
+
+
+def choose_on_test(scanned: ScannedData) -> ScannedData:
+    """The same data with the held-out validation images back in train; test does its work."""
+    codes = scanned.manifest.split.copy()
+    codes[codes == SPLITS.index("val")] = SPLITS.index("train")
+    return replace(scanned, manifest=scanned.manifest.with_split(codes))
+
+
+def _default_weights(name: str) -> str:
+    return "none" if resolve_own(name) is not None else "pretrained"
+
+
+def _typical_side(scanned: ScannedData) -> int:
+    facts = scanned.facts
+    return min(facts.median_height, facts.median_width)
+
+
+def _identity(config: RunConfig, scanned: ScannedData) -> str:
+    """What makes two requests the same: the config without names, the images, the weights file."""
+    record = config.identity()
+    for key in ("source", "val", "test", "root", "workers"):
+        record["data"].pop(key)
+    weights = config.model.weights or ""
+    if weights.endswith(".safetensors") and Path(weights).is_file():
+        record["model"]["weights"] = hash_file(Path(weights))
+    return hash_json({"config": record, "images": scanned.manifest.hash})
+
+
+def build_network(plan: TrainingPlan) -> BuiltModel:
+    """The network with its weights, seeded. Raises ModelError or ConfigError."""
+    config, scanned = plan.config, plan.scanned
+    seed_everything(derive_seed(config.seed, "weights"))
+    name = config.model.name or ""
+    weights = config.model.weights or "none"
+    built = build_model(
+        ModelRequest(
+            name=name,
+            num_classes=len(scanned.manifest.classes),
+            channels=config.data.channels or scanned.facts.channels,
+            image_size=_image_size(config.data, scanned, pretrained=weights != "none"),
+            arguments=config.model.args,
+            weights=weights,
+        )
+    )
+    built.model.to(plan.device.torch_device)
+    if config.compute.channels_last:
+        built.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return built
+
+
+def _image_size(
+    data: DataConfig, scanned: ScannedData, *, pretrained: bool
+) -> tuple[int, int] | None:
+    """(height, width) of the network's input; None leaves it to a pretrained network."""
+    if isinstance(data.image_size, int):
+        return data.image_size, data.image_size
+    if data.image_size is not None:
+        if len(data.image_size) != 2:
+            raise ConfigError(
+                "an image size is one side or [height, width]",
+                where="data.image_size",
+                got=data.image_size,
+            )
+        return data.image_size[0], data.image_size[1]
+    if pretrained:
+        return None
+    facts = scanned.facts
+    if facts.all_equal and max(facts.median_height, facts.median_width) <= SMALL_SIDE:
+        return max(_SMALLEST, facts.median_height), max(_SMALLEST, facts.median_width)
+    side = _typical_side(scanned)
+    chosen = next((size for size in _SIZES if size >= side), _SIZES[-1])
+    return chosen, chosen
+
+
+def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
+    """What evaluation does to an image: the config's values, else the network's, else measured."""
+    data, offered = plan.config.data, built.preprocess
+    preprocess = Preprocess(
+        height=offered.height,
+        width=offered.width,
+        channels=offered.channels,
+        mean=(0.0,) * offered.channels,
+        std=(1.0,) * offered.channels,
+        interpolation=data.interpolation or offered.interpolation,
+        crop_pct=data.crop_pct or offered.crop_pct,
+        fit=data.fit,
+    )
+    mean, std = _normalization(plan, built, preprocess)
+    if len(mean) != preprocess.channels or len(std) != preprocess.channels:
+        raise ConfigError(
+            "mean and std have a value per channel",
+            where="data.mean, data.std",
+            got=f"{len(mean)} and {len(std)} values",
+            expected=preprocess.channels,
+        )
+    plan.choices["normalization"] = {"mean": list(mean), "std": list(std)}
+    return replace(preprocess, mean=mean, std=std)
+
+
+def _normalization(
+    plan: TrainingPlan, built: BuiltModel, preprocess: Preprocess
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std: given, stored by an earlier attempt, the network's own, or measured."""
+    data, offered = plan.config.data, built.preprocess
+    if data.mean is not None and data.std is not None:
+        return tuple(data.mean), tuple(data.std)
+    if (data.mean is None) != (data.std is None):
+        raise ConfigError("mean and std are given together", where="data.mean, data.std")
+    stored = plan.choices.get("normalization")
+    if stored is not None:
+        return tuple(stored["mean"]), tuple(stored["std"])
+    if offered.mean is not None and offered.std is not None:
+        return offered.mean, offered.std
+    positions = plan.scanned.manifest.positions("train")
+    return measure_mean_std(plan.source, positions, preprocess, threads=plan.workers)
+
+
+def make_material(plan: TrainingPlan, preprocess: Preprocess, *, flip: bool) -> Material:
+    """The images made into feeds, for training and for the evaluations during it."""
+    settings = FeedSettings(
+        device=plan.device.torch_device,
+        workers=plan.workers,
+        seed=derive_seed(plan.config.seed, "feed") >> 16,
+        flip=flip,
+        val_split="test" if plan.chosen_on_reported else "val",
+    )
+    return Material(plan.scanned.manifest, plan.source, preprocess, settings)

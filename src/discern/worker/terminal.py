@@ -1,0 +1,128 @@
+"""What a training shows while it runs: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from discern.base.console import Console
+from discern.training.callbacks import Callback, Progress
+
+_REDRAW_S = 0.1
+
+
+@contextlib.contextmanager
+def counting_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback (done, total) that draws a bar on a terminal; None elsewhere."""
+    if not console.live:
+        yield None
+        return
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=RichConsole(file=console.stream),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield progress
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class EpochLines(Callback):
+    """One line an epoch, and on a terminal a bar that is redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._started = time.monotonic()
+        self._stage_started = self._started
+        self._stage_first = 0
+        self._drawn = 0.0
+        self._wide = 0
+
+    def before_stage(self, progress: Progress) -> None:
+        """Name the stage, and start its clock."""
+        self._stage_started = time.monotonic()
+        self._stage_first = progress.stage_step
+        resumed = f", from step {progress.step}" if progress.stage_step else ""
+        self.console.say(
+            f"stage {progress.stage}: {progress.epochs} epochs of {progress.batches} steps{resumed}"
+        )
+
+    def after_step(self, progress: Progress) -> None:
+        """Redraw the bar, at most ten times a second."""
+        if not self.console.live:
+            return
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_S:
+            return
+        self._drawn = now
+        done = progress.stage_step / max(1, progress.stage_steps)
+        filled = round(24 * done)
+        readings = progress.readings
+        parts = [
+            f"{progress.stage} {progress.epoch + 1}/{progress.epochs}",
+            self.console.paint("━" * filled, "cyan") + self.console.paint("━" * (24 - filled), "dim"),
+            f"{100 * done:3.0f}%",
+        ]
+        if "train/loss" in readings:
+            parts.append(f"loss {readings['train/loss']:.3f}")
+            parts.append(f"{readings['time/images_per_s']:.0f} img/s")
+            parts.append(f"data {100 * readings['time/data_share']:.0f}%")
+        parts.append(f"left {self._left(progress, now)}")
+        self._redraw("  ".join(parts))
+
+    def _left(self, progress: Progress, now: float) -> str:
+        steps = progress.stage_step - self._stage_first
+        if steps < 1:
+            return "?"
+        pace = (now - self._stage_started) / steps
+        return clock_text(pace * (progress.stage_steps - progress.stage_step))
+
+    def _redraw(self, text: str) -> None:
+        stream = self.console.stream
+        stream.write("\r\x1b[K" + text)
+        stream.flush()
+
+    def after_epoch(self, progress: Progress) -> None:
+        """One line with the epoch's figures."""
+        if self.console.live:
+            self._redraw("")
+        readings = progress.readings
+        names = {
+            "train/loss": "loss {:.4f}",
+            "train/accuracy": "acc {:.4f}",
+            "val/loss": "val loss {:.4f}",
+            "val/accuracy": "val acc {:.4f}",
+            "train/lr": "lr {:.2g}",
+            "time/images_per_s": "{:.0f} img/s",
+        }
+        figures = [form.format(readings[name]) for name, form in names.items() if name in readings]
+        waiting = readings.get("time/data_share")
+        if waiting is not None:
+            figures.append(f"data {100 * waiting:.0f}%")
+        left = self._left(progress, time.monotonic())
+        best = "  *" if progress.best_step == progress.step else ""
+        width = len(str(progress.epochs))
+        self.console.say(
+            f"{progress.stage} {progress.epoch:>{width}}/{progress.epochs}  "
+            + "  ".join(figures)
+            + f"  left {left}{best}"
+        )

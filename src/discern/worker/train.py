@@ -1,0 +1,302 @@
+"""The verb `train`: finds or makes the run, trains its stages, and finishes it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, RunError
+from discern.config.request import Request
+from discern.config.yaml_text import dump_text
+from discern.data.images import Preprocess
+from discern.data.mirror import mirror_test
+from discern.feed.augment import describe_augment
+from discern.models.catalogue import BuiltModel
+from discern.track.run import Run, RunWriter, create_run, find_unfinished, open_run, resume_run, runs_root
+from discern.training.callbacks import CallbackList
+from discern.training.checkpoints import CheckpointStore
+from discern.training.material import Material
+from discern.training.stages import Training, probe_precision, run_stages
+from discern.training.trainer import Session
+from discern.worker.finish import finish_run
+from discern.worker.plan import (
+    TrainingPlan,
+    build_network,
+    choose_preprocess,
+    make_material,
+    plan_training,
+)
+from discern.worker.recording import RunRecorder, user_callbacks
+from discern.worker.signals import stop_on_signals
+from discern.worker.terminal import EpochLines
+
+
+def train_verb(request: Request, console: Console) -> int:
+    """Do one `train` request; its result is one JSON object or lines for people."""
+    console.emit(train(request, console))
+    return 0
+
+
+def train(request: Request, console: Console) -> dict[str, Any]:
+    """Train as asked; gives the object that `--json` prints. Raises DiscernError."""
+    started = time.monotonic()
+    root = runs_root(request.arguments.get("runs"))
+    named = _named_run(request, root)
+    if named is not None:
+        request = _with_stored_config(request, named)
+    plan = plan_training(request, console)
+    run = named or _same_request(request, plan, root)
+    if run is not None:
+        _check_same(plan, run)
+        plan.choices = dict(run.record.get("choices") or {})
+    built = build_network(plan)
+    preprocess = choose_preprocess(plan, built)
+    flip = _allow_flip(plan)
+    material = make_material(plan, preprocess, flip=flip)
+    _announce(plan, built, material, run, console)
+    writer = _open_writer(request, plan, run, root)
+    with writer:
+        return _train_run(plan, built, material, writer, console, started, resumed=run is not None)
+
+
+def _named_run(request: Request, root: Path) -> Run | None:
+    """The run that `--resume` asks for, if it names one or there is no DATA to find it by."""
+    wanted = request.arguments.get("resume")
+    if wanted is None:
+        return None
+    if wanted:
+        run = open_run(wanted, root)
+        if run.status == "finished" and not any("epochs" in pair[1] for pair in request.pairs):
+            raise ConfigError(
+                "this run is finished",
+                where=run.id,
+                hint="--resume RUN --epochs N trains it further; without --resume a new run starts",
+            )
+        return run
+    if any(key == "data.source" for _, key, _ in request.pairs):
+        return None
+    unfinished = find_unfinished(root)
+    if not unfinished:
+        raise ConfigError(
+            "there is no unfinished run to go on with", where=root, hint="`discern runs list`"
+        )
+    return unfinished[0]
+
+
+def _with_stored_config(request: Request, run: Run) -> Request:
+    """The request as the run stored it, with the flags given now on top."""
+    return replace(request, files=[str(run.path / "config.yaml"), *request.files])
+
+
+def _same_request(request: Request, plan: TrainingPlan, root: Path) -> Run | None:
+    if request.arguments.get("fresh"):
+        return None
+    found = find_unfinished(root, project_of(plan), plan.identity)
+    name = plan.config.tracking.name
+    found = [run for run in found if name is None or run.name == name]
+    if not found and request.arguments.get("resume") is not None:
+        raise ConfigError(
+            "there is no unfinished run of this request",
+            where=root / project_of(plan),
+            hint="`discern runs list --status interrupted`; without --resume a new run starts",
+        )
+    return found[0] if found else None
+
+
+def _check_same(plan: TrainingPlan, run: Run) -> None:
+    """Refuse to go on with other images or another config than the run's; epochs may grow."""
+    stored = run.record
+    if stored["images_hash"] != plan.scanned.manifest.hash:
+        raise RunError(
+            "the images, labels or splits are not those that the run began with",
+            where=run.id,
+            got=plan.scanned.manifest.hash[:16],
+            expected=stored["images_hash"][:16],
+            hint="put the data back as it was, or start a new run with --fresh",
+        )
+    if stored["request_hash"] == plan.identity:
+        return
+    was = stored["config"]
+    now = stored_config(plan, None)
+    differing = [key for key in _differences(was, now) if not key.endswith(".epochs")]
+    if differing:
+        raise ConfigError(
+            "a resumed run keeps its config; only the number of epochs may grow",
+            where=run.id,
+            got=", ".join(differing),
+            hint="start a new run with --fresh",
+        )
+    for name, stage in plan.config.stages.items():
+        if stage.epochs < was["stages"][name]["epochs"]:
+            raise ConfigError(
+                "the number of epochs may grow on resume, not shrink",
+                where=f"{run.id}, stage {name}",
+                got=stage.epochs,
+                expected=f"at least {was['stages'][name]['epochs']}",
+            )
+
+
+def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """The dotted keys in which two configs differ, names and places of files left out."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [key for key in {**one, **other} if key not in ("tracking", "workers", "threads")]
+        return [
+            found
+            for key in keys
+            for found in _differences(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
+        ]
+    return [] if one == other or one is None or other is None else [prefix]
+
+
+def project_of(plan: TrainingPlan) -> str:
+    """The project's name: the config's, else the data's base name."""
+    return plan.config.tracking.project or plan.scanned.name
+
+
+def stored_config(plan: TrainingPlan, preprocess: Preprocess | None) -> dict[str, Any]:
+    """The config with every automatic choice in it, so that it makes the same run again."""
+    record = plan.config.record()
+    data = record["data"]
+    for key in ("source", "val", "test", "root"):
+        if data[key] is not None and Path(data[key]).exists():
+            data[key] = str(Path(data[key]).resolve())
+    if preprocess is not None:
+        data.update(
+            image_size=[preprocess.height, preprocess.width],
+            channels=preprocess.channels,
+            interpolation=preprocess.interpolation,
+            crop_pct=preprocess.crop_pct,
+            mean=list(preprocess.mean),
+            std=list(preprocess.std),
+        )
+    record["compute"]["threads"] = plan.threads
+    if "precision" in plan.choices:
+        record["compute"]["precision"] = plan.choices["precision"]["value"]
+    return record
+
+
+def _allow_flip(plan: TrainingPlan) -> bool:
+    """Whether mirror images keep their class: measured once, then reread."""
+    if "mirror" not in plan.choices:
+        manifest = plan.scanned.manifest
+        positions = manifest.positions("train")
+        result = mirror_test(plan.source, positions, manifest.targets[positions], plan.config.seed)
+        plan.choices["mirror"] = result.record()
+    return bool(plan.choices["mirror"]["allowed"])
+
+
+def _announce(
+    plan: TrainingPlan, built: BuiltModel, material: Material, run: Run | None, console: Console
+) -> None:
+    manifest, preprocess = plan.scanned.manifest, material.preprocess
+    counts = ", ".join(f"{split} {count}" for split, count in split_counts(plan).items())
+    console.say(f"data     {manifest.layout}: {len(manifest.classes)} classes, {counts}")
+    size = f"{preprocess.height}x{preprocess.width}x{preprocess.channels}"
+    parameters = sum(p.numel() for p in built.model.parameters())
+    console.say(f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, weights: {built.weights_report.source}")
+    stage = next(iter(plan.config.stages.values()))
+    augment = material.augmentation(stage.augment.name, stage.augment.args)
+    mirror = plan.choices["mirror"]
+    verdict = "allowed" if mirror["allowed"] else "not allowed"
+    console.say(
+        f"augment  {describe_augment(augment)}; mirroring {verdict}: a probe scores "
+        f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
+    )
+    console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
+    report = built.weights_report
+    for what, names in (
+        ("new", report.missing), ("not used", report.unexpected), ("other shape", report.reshaped)
+    ):  # fmt: skip
+        if names and not report.from_scratch:
+            console.say(f"weights  {what}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
+    if run is not None:
+        console.say(f"resume   {run.id}: this request is unfinished there")
+
+
+def split_counts(plan: TrainingPlan) -> dict[str, int]:
+    """Images per split, of the splits that there are."""
+    manifest = plan.scanned.manifest
+    counts = {split: len(manifest.positions(split)) for split in ("train", "val", "test")}
+    return {split: count for split, count in counts.items() if count}
+
+
+def _open_writer(
+    request: Request, plan: TrainingPlan, run: Run | None, root: Path
+) -> RunWriter:
+    if run is not None:
+        return resume_run(run.path)
+    return create_run(
+        root,
+        project_of(plan),
+        name_stem=(plan.config.model.name or "model").rpartition(":")[2].rpartition("/")[2],
+        name=plan.config.tracking.name,
+        exist_ok=bool(request.arguments.get("exist_ok")),
+        request_hash=plan.identity,
+        config_text=dump_text(stored_config(plan, None)),
+        record={
+            "images_hash": plan.scanned.manifest.hash,
+            "layout": plan.scanned.manifest.layout,
+            "split": _split_record(plan),
+            "classes": list(plan.scanned.manifest.classes),
+            "recipe": plan.recipe,
+            "left_out": [problem.record() for problem in plan.scanned.problems],
+        },
+    )
+
+
+def _split_record(plan: TrainingPlan) -> dict[str, Any]:
+    scanned = plan.scanned
+    return {
+        "reported": scanned.reported,
+        "random": scanned.random_split,
+        "chosen_on_reported": plan.chosen_on_reported,
+        "seed": plan.config.data.split_seed,
+        "counts": scanned.manifest.counts(),
+    }
+
+
+def _train_run(
+    plan: TrainingPlan,
+    built: BuiltModel,
+    material: Material,
+    writer: RunWriter,
+    console: Console,
+    started: float,
+    *,
+    resumed: bool,
+) -> dict[str, Any]:
+    device = plan.device.torch_device
+    if "precision" not in plan.choices:
+        value, reason = probe_precision(plan.config, built.model, material, device)
+        plan.choices["precision"] = {"value": value, "reason": reason}
+    precision = plan.choices["precision"]
+    console.say(f"compute  {precision['value']} ({precision['reason']})")
+    config = stored_config(plan, material.preprocess)
+    writer.write_config(dump_text(config))
+    writer.update(config=config, choices=plan.choices, device=plan.device.record())
+    console.say(f"run      {writer.path}")
+    recorder = RunRecorder(writer, console)
+    session = Session(
+        store=CheckpointStore(
+            writer.path / "checkpoints", warn=recorder.warn, check_fence=writer.check_fence
+        ),
+        callbacks=CallbackList([EpochLines(console), *user_callbacks(plan.config.tracking)]),
+        recorder=recorder,
+    )
+    checkpoint = session.store.latest() if resumed else None
+    if resumed:
+        recorder.rewind(0 if checkpoint is None else checkpoint.step)
+    training = Training(
+        config=plan.config,
+        model=built.model,
+        material=material,
+        device=device,
+        precision=precision["value"],
+    )
+    with stop_on_signals(session.stop, console):
+        run_stages(training, session, checkpoint)
+    return finish_run(plan, built, training, session, writer, console, started)
+

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, RunError
+from discern.cli.runs_commands import export_command, list_command, show_command
+from discern.track.run import create_run
+
+
+@pytest.fixture
+def root(tmp_path):
+    with create_run(
+        tmp_path, "flowers", name="lenet-1", record={"choices": {"precision": "bf16"}}
+    ) as writer:
+        for step in (1, 2):
+            writer.metrics.add("loss", step, 1.0 / step, time=1_700_000_000.0 + step)
+        writer.metrics.add("=odd", 2, math.nan, time=1_700_000_002.5)
+        writer.update(metrics={"accuracy": 0.96875, "loss": 0.5})
+    writer = create_run(tmp_path, "birds", name="resnet-1")
+    writer.finish("failed", "loss is not finite", RunError("loss is not finite"))
+    return tmp_path
+
+
+def test_list_is_newest_first_with_scores(root, capsys):
+    assert list_command(root, Console()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["birds/resnet-1", "failed"] == lines[2].split()[:2]
+    assert ["flowers/lenet-1", "finished"] == lines[3].split()[:2]
+    assert ["0.9688", "0.5"] == lines[3].split()[-2:]
+
+
+def test_list_json_holds_id_project_name_status_metrics(root, capsys):
+    list_command(root, Console(json=True), project="flowers")
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    del run["created"]
+    assert run == {
+        "id": "flowers/lenet-1",
+        "project": "flowers",
+        "name": "lenet-1",
+        "status": "finished",
+        "metrics": {"accuracy": 0.96875, "loss": 0.5},
+    }
+    list_command(root, Console(json=True), status="failed")
+    assert ["resnet-1"] == [r["name"] for r in json.loads(capsys.readouterr().out)["runs"]]
+
+
+def test_list_without_runs_says_where_it_looked(tmp_path, capsys):
+    assert list_command(tmp_path / "none", Console()) == 0
+    assert f"no runs under {tmp_path / 'none'}" in capsys.readouterr().out
+
+
+def test_show_tells_scores_choices_attempts_and_series(root, capsys):
+    assert show_command("lenet-1", root, Console()) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "flowers/lenet-1  (finished)",
+        "accuracy 0.9688",
+        "precision: bf16",
+        "exit code 0",
+    ):
+        assert part in text
+    (loss,) = [line.split() for line in text.splitlines() if line.startswith("loss")]
+    assert ["loss", "2", "2", "0.5"] == loss
+    show_command("resnet-1", root, Console(json=True))
+    shown = json.loads(capsys.readouterr().out)
+    assert ("failed", "loss is not finite", 1) == (
+        shown["status"],
+        shown["exit"]["reason"],
+        shown["exit"]["exit_code"],
+    )
+
+
+def test_show_tells_damaged_metrics(root, capsys):
+    path = root / "flowers" / "lenet-1" / "metrics.bin"
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(bytes(data))
+    show_command("lenet-1", root, Console())
+    assert f"damaged at byte 16, {len(data) - 16} bytes are not read" in capsys.readouterr().err
+
+
+def test_csv_export_holds_every_point_exactly(root, tmp_path, capsys):
+    assert export_command("lenet-1", root, Console()) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows == [
+        ["series", "step", "time", "value"],
+        ["loss", "1", "1700000001.0", "1.0"],
+        ["loss", "2", "1700000002.0", "0.5"],
+        ["'=odd", "2", "1700000002.5", "nan"],
+    ]
+    out = tmp_path / "points.csv"
+    export_command("lenet-1", root, Console(), out=str(out))
+    assert rows == list(csv.reader(io.StringIO(out.read_text())))
+
+
+def test_json_export_is_strict_and_whole(root, capsys):
+    export_command("lenet-1", root, Console(), form="json")
+    content = json.loads(capsys.readouterr().out, parse_constant=lambda _: pytest.fail())
+    assert content == {
+        "run": "flowers/lenet-1",
+        "series": {
+            "loss": {
+                "steps": [1, 2],
+                "times": [1_700_000_001.0, 1_700_000_002.0],
+                "values": [1.0, 0.5],
+            },
+            "=odd": {"steps": [2], "times": [1_700_000_002.5], "values": ["nan"]},
+        },
+    }
+
+
+def test_unknown_format_and_run_are_refused(root):
+    with pytest.raises(ConfigError, match="no such format"):
+        export_command("lenet-1", root, Console(), form="xml")
+    with pytest.raises(RunError) as caught:
+        show_command("lenet-2", root, Console())
+    assert caught.value.hint == "did you mean 'lenet-1'?"
