@@ -167,9 +167,9 @@ def check_image(data: bytes, *, name: str = "image") -> ImageHeader:
         image.load()
         if image.mode.startswith(("I", "F")):
             _to_eight_bit(image, name)
-        return header
     except _DAMAGED as error:
         raise _unreadable(data, name, error) from error
+    return header
 
 
 def set_channels(pixels: Pixels, channels: int) -> Pixels:

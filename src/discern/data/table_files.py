@@ -36,11 +36,6 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
 
-def is_table(path: Path) -> bool:
-    """Whether the name has the suffix of a table."""
-    return path.suffix.lower() in TABLE_SUFFIXES
-
-
 def read_table(path: Path) -> Table:
     """The table in the file at `path`; its format goes by the suffix.
 
@@ -66,8 +61,8 @@ def write_table(path: Path, table: Table) -> None:
     elif suffix in (".jsonl", ".ndjson"):
         lines = [] if table.meta is None else [_json({_META_KEY: table.meta})]
         names = list(table.columns)
-        for row in zip(*table.columns.values(), strict=True):
-            lines.append(_json(dict(zip(names, row, strict=True))))
+        rows = zip(*table.columns.values(), strict=True)
+        lines += [_json(dict(zip(names, row, strict=True))) for row in rows]
         write_bytes(path, "".join(line + "\n" for line in lines).encode())
     elif suffix in (".csv", ".tsv"):
         stream = io.StringIO(newline="")
@@ -175,12 +170,12 @@ def _named(header: list[str], columns: list[list[Any]], path: Path) -> dict[str,
 
 
 def _read_parquet(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
         raise DataError("the table is damaged", where=path, got=str(error)) from error
     raw = (table.schema.metadata or {}).get(_META_KEY.encode())
     meta = None if raw is None else _parse_json(raw.decode(), path, 1)
@@ -189,11 +184,11 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _write_parquet(path: Path, table: Table) -> None:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    content = pyarrow.table({name: list(values) for name, values in table.columns.items()})
+    content = pa.table({name: list(values) for name, values in table.columns.items()})
     if table.meta is not None:
         content = content.replace_schema_metadata({_META_KEY: _json(table.meta)})
     with atomic_file(path) as stream:
-        pyarrow.parquet.write_table(content, stream, compression="zstd")
+        pq.write_table(content, stream, compression="zstd")

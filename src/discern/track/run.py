@@ -14,6 +14,8 @@ from typing import Any
 
 from discern.base.errors import ConfigError, RunError
 from discern.base.files import sweep_temporaries, write_json, write_text
+from discern.track.environment import environment_record
+from discern.track.git_state import git_state
 from discern.track.run_folder import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -60,7 +62,8 @@ def create_run(
     """A new run `<root>/<project>/<name>/`, locked by this process.
 
     Without `name` it is called `<name_stem>-<n>`, with the first free n after those that exist.
-    `project` and stem are cleaned into file names. With `exist_ok` an earlier run of that `name` is
+    `project` and stem are cleaned into file names. `environment` and `git` (of the working folder)
+    are recorded. With `exist_ok` an earlier run of that `name` is
     kept under `<name>~<n>`. `record` holds further fields of `run.json`. Raises ConfigError if the
     name is taken or no file name, RunError if the earlier run is being written.
     """
@@ -88,8 +91,10 @@ def resume_run(path: Path) -> RunWriter:
     """Go on with the run in `path`: takes its lock and begins the next attempt.
 
     Half-written files of the attempt before are removed, torn ends of metrics and log are mended.
-    The caller rewinds metrics and events to the step that it goes on from. Raises RunError, naming
-    process and host, if the run is being written.
+    `environment` and `git` of `run.json` become those of now; changed versions are logged, since
+    equal results are promised for equal versions only. The caller rewinds metrics and events to
+    the step that it goes on from. Raises RunError, naming process and host, if the run is being
+    written.
     """
     open_run(str(path), path.parent)
     lock = RunLock(path)
@@ -104,8 +109,10 @@ def resume_run(path: Path) -> RunWriter:
             attempts[-1]["status"] = run_end = _end_of(run)
             attempts[-1]["reason"] = f"found {run_end} by the next attempt"
         holder = lock.sign(run.attempt + 1)
+        surroundings = _surroundings(path)
         record = {
             **run.record,
+            **surroundings,
             "status": RUNNING,
             "attempt": holder.fence,
             "attempts": [*attempts, _attempt(holder)],
@@ -116,6 +123,8 @@ def resume_run(path: Path) -> RunWriter:
         (path / EXIT_FILE).unlink(missing_ok=True)
         writer = RunWriter(path, lock, record)
         writer.log(f"attempt {holder.fence} by process {holder.pid} on {holder.host}")
+        for change in _changes(run.record, surroundings):
+            writer.log(f"warning: since the attempt before: {change}")
     except BaseException:
         lock.close()
         raise
@@ -139,6 +148,7 @@ def _start(
         "attempts": [_attempt(holder)],
         "request_hash": request_hash,
         "metrics": {},
+        **_surroundings(path),
         **plain_fields(fields),
     }
     with saving(path / RUN_FILE):
@@ -147,6 +157,26 @@ def _start(
     writer = RunWriter(path, lock, record)
     writer.log(f"attempt 1 by process {holder.pid} on {holder.host}")
     return writer
+
+
+def _surroundings(path: Path) -> dict[str, Any]:
+    """What the run's results may hang on besides config and data."""
+    return {"environment": environment_record(path), "git": git_state(Path.cwd())}
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The versions, processor and commit that differ between two attempts."""
+
+    def facts(record: Mapping[str, Any]) -> dict[str, Any]:
+        environment = record.get("environment") or {}
+        return {
+            **(environment.get("versions") or {}),
+            "processor": (environment.get("cpu") or {}).get("model"),
+            "commit": (record.get("git") or {}).get("commit"),
+        }
+
+    old, new = facts(before), facts(now)
+    return [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]
 
 
 def _make_numbered(folder: Path, stem: str, mark: str) -> Path:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from discern.base.errors import ConfigError, ModelError
 from discern.compute.device import DeviceChoice, choose_device
 from discern.data.images import Preprocess
@@ -17,11 +15,9 @@ from discern.exporting.bundle import open_bundle
 from discern.exporting.predictor import Predictor
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
-from discern.models.imagenet import imagenet_classes
+from discern.models.listing import imagenet_classes
 from discern.track.run import open_run, runs_root
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
-
-IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,20 +157,8 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             expected=f"a head of {len(names)} classes",
             hint="--classes FILE.csv names other classes than ImageNet's",
         )
-    offered = built.preprocess
-    if offered.mean is None or offered.std is None:
-        raise ConfigError("this network has no normalization of its own", hint="--mean and --std")
-    preprocess = Preprocess(
-        height=offered.height,
-        width=offered.width,
-        channels=offered.channels,
-        mean=offered.mean,
-        std=offered.std,
-        interpolation=offered.interpolation,
-        crop_pct=offered.crop_pct,
-    )
     model = built.model.to(device.torch_device).eval()
-    return OpenedModel(request.model, model, preprocess, names, device, aliases)
+    return OpenedModel(request.model, model, built.preprocess, names, device, aliases)
 
 
 def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -213,8 +197,3 @@ def _overridden(preprocess: Preprocess, request: OpenRequest) -> Preprocess:
         changes["height"] = changes["width"] = request.image_size
     return replace(preprocess, **{key: value for key, value in changes.items() if value is not None})
 
-
-def single_thread_pool(threads: int | None) -> None:
-    """Use `threads` for the arithmetic, if given."""
-    if threads is not None:
-        torch.set_num_threads(threads)

@@ -25,8 +25,7 @@ from discern.data.images import Preprocess
 from discern.data.manifest import SPLITS
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
-from discern.models.catalogue import BuiltModel, ModelRequest, build_model
-from discern.models.nets.builders import resolve_own
+from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_own_network
 from discern.training.material import FeedSettings, Material
 
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
@@ -75,7 +74,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         train_count=len(scanned.manifest.positions("train")),
         classes=len(scanned.manifest.classes),
         model=name,
-        own_network=resolve_own(name) is not None,
+        own_network=is_own_network(name),
         pretrained=weights != "none",
     )
     recipe = choose_recipe(facts)
@@ -129,7 +128,7 @@ def choose_on_test(scanned: ScannedData) -> ScannedData:
 
 
 def _default_weights(name: str) -> str:
-    return "none" if resolve_own(name) is not None else "pretrained"
+    return "none" if is_own_network(name) else "pretrained"
 
 
 def _typical_side(scanned: ScannedData) -> int:
@@ -197,24 +196,13 @@ def _image_size(
 def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
     """What evaluation does to an image: the config's values, else the network's, else measured."""
     data, offered = plan.config.data, built.preprocess
-    preprocess = Preprocess(
-        height=offered.height,
-        width=offered.width,
-        channels=offered.channels,
-        mean=(0.0,) * offered.channels,
-        std=(1.0,) * offered.channels,
+    preprocess = replace(
+        offered,
         interpolation=data.interpolation or offered.interpolation,
         crop_pct=data.crop_pct or offered.crop_pct,
         fit=data.fit,
     )
     mean, std = _normalization(plan, built, preprocess)
-    if len(mean) != preprocess.channels or len(std) != preprocess.channels:
-        raise ConfigError(
-            "mean and std have a value per channel",
-            where="data.mean, data.std",
-            got=f"{len(mean)} and {len(std)} values",
-            expected=preprocess.channels,
-        )
     plan.choices["normalization"] = {"mean": list(mean), "std": list(std)}
     return replace(preprocess, mean=mean, std=std)
 
@@ -222,8 +210,8 @@ def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
 def _normalization(
     plan: TrainingPlan, built: BuiltModel, preprocess: Preprocess
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std: given, stored by an earlier attempt, the network's own, or measured."""
-    data, offered = plan.config.data, built.preprocess
+    """Mean and std: given, stored by an earlier attempt, a pretrained network's own, or measured."""
+    data = plan.config.data
     if data.mean is not None and data.std is not None:
         return tuple(data.mean), tuple(data.std)
     if (data.mean is None) != (data.std is None):
@@ -231,8 +219,8 @@ def _normalization(
     stored = plan.choices.get("normalization")
     if stored is not None:
         return tuple(stored["mean"]), tuple(stored["std"])
-    if offered.mean is not None and offered.std is not None:
-        return offered.mean, offered.std
+    if built.pretrained:
+        return preprocess.mean, preprocess.std
     positions = plan.scanned.manifest.positions("train")
     return measure_mean_std(plan.source, positions, preprocess, threads=plan.workers)
 

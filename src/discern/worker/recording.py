@@ -31,13 +31,13 @@ class RunRecorder:
 
     def flush(self) -> None:
         """Make what was recorded durable."""
-        self._writer.metrics.flush(sync=True)
-        if self._writer.events is not None:
-            self._writer.events.flush()
+        self._writer.flush(sync=True)
 
     def rewind(self, step: int) -> None:
         """Later points no longer count: training goes on from `step`."""
         self._writer.metrics.rewind(step)
+        if self._writer.events is not None:
+            self._writer.events.rewind(step)
         self._writer.log(f"going on from step {step}")
 
     def warn(self, text: str) -> None:

@@ -196,7 +196,7 @@ def _announce(
     console.say(f"data     {manifest.layout}: {len(manifest.classes)} classes, {counts}")
     size = f"{preprocess.height}x{preprocess.width}x{preprocess.channels}"
     parameters = sum(p.numel() for p in built.model.parameters())
-    console.say(f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, weights: {built.weights_report.source}")
+    console.say(f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, {built.origin}")
     stage = next(iter(plan.config.stages.values()))
     augment = material.augmentation(stage.augment.name, stage.augment.args)
     mirror = plan.choices["mirror"]
@@ -206,12 +206,8 @@ def _announce(
         f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
     )
     console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
-    report = built.weights_report
-    for what, names in (
-        ("new", report.missing), ("not used", report.unexpected), ("other shape", report.reshaped)
-    ):  # fmt: skip
-        if names and not report.from_scratch:
-            console.say(f"weights  {what}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
+    for line in built.report_lines():
+        console.say(f"weights  {line}")
     if run is not None:
         console.say(f"resume   {run.id}: this request is unfinished there")
 
@@ -288,7 +284,7 @@ def _train_run(
     )
     checkpoint = session.store.latest() if resumed else None
     if resumed:
-        recorder.rewind(0 if checkpoint is None else checkpoint.step)
+        recorder.rewind(-1 if checkpoint is None else checkpoint.step)
     training = Training(
         config=plan.config,
         model=built.model,

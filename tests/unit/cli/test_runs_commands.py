@@ -65,6 +65,7 @@ def test_show_tells_scores_choices_attempts_and_series(root, capsys):
         "exit code 0",
     ):
         assert part in text
+    assert "chosen   precision: bf16" in text
     (loss,) = [line.split() for line in text.splitlines() if line.startswith("loss")]
     assert ["loss", "2", "2", "0.5"] == loss
     show_command("resnet-1", root, Console(json=True))
@@ -101,7 +102,9 @@ def test_csv_export_holds_every_point_exactly(root, tmp_path, capsys):
 
 def test_json_export_is_strict_and_whole(root, capsys):
     export_command("lenet-1", root, Console(), form="json")
-    content = json.loads(capsys.readouterr().out, parse_constant=lambda _: pytest.fail())
+    content = json.loads(
+        capsys.readouterr().out, parse_constant=lambda _: pytest.fail("not strict JSON")
+    )
     assert content == {
         "run": "flowers/lenet-1",
         "series": {
@@ -120,4 +123,4 @@ def test_unknown_format_and_run_are_refused(root):
         export_command("lenet-1", root, Console(), form="xml")
     with pytest.raises(RunError) as caught:
         show_command("lenet-2", root, Console())
-    assert caught.value.hint == "did you mean 'lenet-1'?"
+    assert caught.value.hint == "did you mean 'lenet-1' or 'resnet-1'?"

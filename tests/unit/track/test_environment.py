@@ -61,7 +61,7 @@ def test_write_speed_is_measured_and_leaves_nothing(tmp_path):
     assert write_speed(tmp_path)["bytes_per_s"] > 0
     assert [] == list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    assert "Not a directory" in write_speed(tmp_path / "file")["problem"]
+    assert "File exists" in write_speed(tmp_path / "file")["problem"]
 
 
 def test_missing_torch_is_told(tmp_path, monkeypatch):

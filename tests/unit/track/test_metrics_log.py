@@ -118,19 +118,14 @@ def test_rewinds_drop_exactly_the_later_steps(tmp_path_factory, events):
 def test_file_cut_at_every_byte_keeps_the_whole_blocks_before(tmp_path):
     write_three_series(tmp_path, 20)
     data = (tmp_path / blocks.METRICS_FILE).read_bytes()
-    index = (tmp_path / blocks.INDEX_FILE).read_bytes()
     table, end = blocks.scan_blocks(data[16:], 16)
     assert len(data) == end
     ends = (table[:, blocks.OFFSET] + 16 + 24 * table[:, blocks.COUNT]).tolist()
-    cut_folder = tmp_path / "cut"
-    cut_folder.mkdir()
-    (cut_folder / blocks.SERIES_FILE).write_bytes((tmp_path / blocks.SERIES_FILE).read_bytes())
-    for size in range(len(data) + 1):
-        (cut_folder / blocks.METRICS_FILE).write_bytes(data[:size])
-        (cut_folder / blocks.INDEX_FILE).write_bytes(index)
+    for size in range(len(data), -1, -1):
+        os.truncate(tmp_path / blocks.METRICS_FILE, size)
         whole = sum(stop <= size for stop in ends)
         expected = int(table[:whole, blocks.COUNT].sum())
-        assert expected == sum(len(s) for s in read_all(cut_folder).values()), size
+        assert sum(len(s) for s in read_all(tmp_path).values()) == expected, size
 
 
 @pytest.mark.parametrize("size", [0, 3, 16, 17, 40, 500, 760, 1000])
@@ -250,6 +245,40 @@ while True:
 """
 
 
+BUSY = """
+import sys, time
+from pathlib import Path
+from discern.track.metrics_log import MetricsLog
+with MetricsLog(Path(sys.argv[1]), 1) as log:
+    end = time.time() + 0.8
+    step = 0
+    while time.time() < end:
+        for _ in range(37):
+            step += 1
+            for name in ("a", "b", "c"):
+                log.add(name, step, step * 0.5)
+        log.flush()
+        if step % 5 == 0:
+            log.rewind(step)
+"""
+
+
+def test_reader_beside_a_busy_writer_always_sees_a_whole_beginning(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)])
+    lengths = []
+    try:
+        while child.poll() is None:
+            for series in read_all(tmp_path).values():
+                assert series.steps.tolist() == list(range(1, len(series) + 1))
+                assert (series.values == series.steps * 0.5).all()
+                lengths.append(len(series))
+    finally:
+        child.kill()
+        child.wait()
+    assert len(set(lengths)) > 5
+    assert sorted(read_all(tmp_path)) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("life_s", [1.3, 1.75])
 def test_killed_process_loses_at_most_one_second(tmp_path, life_s):
     child = subprocess.Popen(
@@ -272,6 +301,7 @@ def test_killed_process_loses_at_most_one_second(tmp_path, life_s):
     assert len(fast) > 512
     # The last point in the file is at most a second older than the kill (and a busy machine).
     assert killed - float(fast.times[-1]) <= 1.0 + 0.25
+    assert killed - float(slow.times[-1]) <= 1.0 + 0.25
     assert len(fast) <= logged + 200
     with MetricsLog(tmp_path, 2, start_step=100) as log:
         log.add("fast", 101, 9.0)

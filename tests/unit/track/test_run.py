@@ -91,6 +91,8 @@ def test_run_folder_tells_what_was_done(tmp_path):
     assert ("finished", 1, "abc") == (record["status"], record["attempt"], record["request_hash"])
     assert {"accuracy": 0.5, "loss": "nan"} == record["metrics"]
     assert {"seed": 3, "folder": "a/b"} == record["split"]
+    assert record["environment"]["versions"]["numpy"] == np.__version__
+    assert {"commit", "branch", "dirty", "diff", "diff_cut"} == set(record["git"])
     (attempt,) = record["attempts"]
     assert (1, os.getpid(), "finished") == (attempt["number"], attempt["pid"], attempt["status"])
     assert attempt["start"] <= attempt["end"]
@@ -125,9 +127,10 @@ def test_taken_name_is_refused_and_kept_aside_with_exist_ok(tmp_path):
     with pytest.raises(ConfigError, match="already a run 'net'"):
         create_run(tmp_path, "p", name="net")
     assert record_of(tmp_path / "p" / "net")["mark"] == "old"
-    with create_run(tmp_path, "p", name="net", exist_ok=True, record={"mark": "new"}):
-        with pytest.raises(RunError, match="is working on this run"):
-            create_run(tmp_path, "p", name="net", exist_ok=True)
+    writer = create_run(tmp_path, "p", name="net", exist_ok=True, record={"mark": "new"})
+    with pytest.raises(RunError, match="is working on this run"):
+        create_run(tmp_path, "p", name="net", exist_ok=True)
+    writer.finish("finished", "done")
     assert record_of(tmp_path / "p" / "net")["mark"] == "new"
     assert record_of(tmp_path / "p" / "net~1")["mark"] == "old"
 
@@ -202,6 +205,17 @@ def test_end_told_by_exit_json_counts_when_run_json_came_too_late(killed):
         assert not (killed / "exit.json").exists()
 
 
+def test_changed_version_is_logged_on_resume(killed):
+    record = record_of(killed)
+    record["environment"]["versions"]["torch"] = "2.0.0"
+    (killed / "run.json").write_text(json.dumps(record))
+    with resume_run(killed):
+        pass
+    now = record_of(killed)["environment"]["versions"]["torch"]
+    warnings = [line for line in (killed / "log.txt").read_text().splitlines() if "warning" in line]
+    assert [line.partition("before: ")[2] for line in warnings] == [f"torch 2.0.0 -> {now}"]
+
+
 def test_older_attempt_may_commit_nothing(tmp_path):
     writer = create_run(tmp_path, "p", name="net")
     writer.check_fence()
@@ -230,9 +244,15 @@ def test_older_attempt_may_commit_nothing(tmp_path):
     ],
 )
 def test_error_ends_the_run_and_is_told(tmp_path, error, status, code):
-    with pytest.raises(type(error)), create_run(tmp_path, "p", name="net") as writer:
-        writer.metrics.add("loss", 1, 0.5)
-        raise error
+    writer = create_run(tmp_path, "p", name="net")
+
+    def work() -> None:
+        with writer:
+            writer.metrics.add("loss", 1, 0.5)
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
     end = json.loads((writer.path / "exit.json").read_text())
     assert (status, code) == (end["status"], end["exit_code"])
     assert record_of(writer.path)["status"] == status
@@ -252,9 +272,8 @@ def test_fields_of_the_floor_cannot_be_set(tmp_path):
 
 
 def test_forked_child_that_outlives_a_killed_run_does_not_keep_it(tmp_path):
-    code = HOLD.replace(
-        'print("held"', "import os\nif os.fork() == 0: time.sleep(5); os._exit(0)\nprint('held'"
-    )
+    fork = "import os\nif os.fork() == 0: time.sleep(5); os._exit(0)\n"
+    code = HOLD.replace("print(", fork + "print(")
     path = tmp_path / "p" / "net"
     process = child(code, path)
     process.stdout.readline()
@@ -352,9 +371,10 @@ def test_full_disk_is_told_and_nothing_saved_is_lost(tmp_path):
 
 def test_writing_a_run_loads_no_heavy_package():
     code = (
-        "import sys\nimport discern.track.run, discern.cli.runs_commands, discern.cli.doctor_command\n"
-        "import discern.track.environment, discern.track.machine_checks, discern.track.git_state\n"
-        "heavy = 'torch PIL pyarrow pydantic sklearn tensorboard rich cv2 simplejpeg psutil'.split()\n"
+        "import sys\nimport discern.cli.runs_commands, discern.cli.doctor_command\n"
+        "import discern.track.run, discern.track.environment\n"
+        "import discern.track.machine_checks, discern.track.git_state\n"
+        "heavy = 'torch PIL pyarrow pydantic sklearn tensorboard rich cv2 psutil'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     assert child(code).communicate()[0].strip() == "[]"

@@ -1,0 +1,200 @@
+"""After the last stage: the kept weights, the final scores, report and bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from discern.base.console import Console
+from discern.base.errors import RunError
+from discern.data.images import Pixels
+from discern.exporting.bundle import save_bundle
+from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
+from discern.models.catalogue import BuiltModel
+from discern.track.run import RunWriter
+from discern.training.checkpoints import read_checkpoint
+from discern.training.evaluate import evaluate
+from discern.training.ledger import Entry
+from discern.training.material import Material
+from discern.training.scores import EvalTable, most_confused_pairs, score_record
+from discern.training.stages import Training, evaluation_batch
+from discern.training.trainer import Session
+from discern.compute.device import AMP_TYPES
+from discern.worker.plan import TrainingPlan
+from discern.worker.report_content import report_content
+from discern.workflows.report import write_report
+
+GOLDEN_IMAGES = 16
+
+
+def finish_run(
+    plan: TrainingPlan,
+    built: BuiltModel,
+    training: Training,
+    session: Session,
+    writer: RunWriter,
+    console: Console,
+    started: float,
+) -> dict[str, Any]:
+    """Score the kept model once on the reported split; write `report/` and `model/`.
+
+    Gives the object that `--json` prints.
+    """
+    stage = list(plan.config.stages.values())[-1]
+    best = keep_best(training, session, stage.monitor)
+    tables = {
+        split: _evaluate(training, split, stage.batch_size)
+        for split in ("val", "test")
+        if len(training.material.positions(split))
+    }
+    table = tables["test"]
+    val = tables.get(training.material.settings.val_split)
+    metrics = {"split": plan.scanned.reported, **score_record(table)}
+    val_metrics = None if val is None else {"split": "val", **score_record(val)}
+    seconds = time.monotonic() - started
+    writer.update(
+        metrics=metrics,
+        val_metrics=val_metrics,
+        best={"step": best.step, "stage": best.stage, "epoch": best.epoch,
+              "accuracy": best.accuracy, "loss": best.loss},
+        weights_hash=weights_hash(training.model.state_dict()),
+        seconds={"whole": seconds, "training": session.train_seconds},
+    )  # fmt: skip
+    writer.flush(sync=True)
+    content = report_content(plan, training.material, table, writer, metrics, val_metrics)
+    write_report(writer.path / "report", content)
+    _bundle(plan, built, training, writer, metrics)
+    outcome = {
+        "run": writer.run.id,
+        "path": str(writer.path),
+        "status": "finished",
+        "metrics": metrics,
+        "val_metrics": val_metrics,
+        "model": str(writer.path / "model"),
+        "report": str(writer.path / "report"),
+        "seconds": round(seconds, 3),
+        "training_seconds": round(session.train_seconds, 3),
+    }
+    _tell(plan, table, outcome, console)
+    return outcome
+
+
+def keep_best(training: Training, session: Session, monitor: str) -> Entry:
+    """Load the weights of the best checkpoint that verifies; each one passed over is named."""
+    for entry in session.ledger.ranked(monitor):
+        path = session.store.path(entry.step)
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except RunError as error:
+            session.recorder.warn(f"the best checkpoint is passed over: {error.what} ({error.where})")
+            continue
+        tensors = checkpoint.tensors.get("ema", checkpoint.tensors["model"])
+        training.model.load_state_dict(tensors)
+        return entry
+    raise RunError("no checkpoint is left to keep", where=session.store.folder)
+
+
+def weights_hash(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the names, shapes and bytes of the kept weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _evaluate(training: Training, split: str, batch_size: int) -> EvalTable:
+    material = training.material
+    with material.evaluation_feed(split, evaluation_batch(batch_size)) as feed:
+        return evaluate(
+            training.model,
+            feed,
+            classes=material.manifest.classes,
+            device=training.device,
+            amp_dtype=AMP_TYPES[training.precision],
+        )
+
+
+def _bundle(
+    plan: TrainingPlan,
+    built: BuiltModel,
+    training: Training,
+    writer: RunWriter,
+    metrics: dict[str, Any],
+) -> None:
+    manifest = plan.scanned.manifest
+    content = BundleContent(
+        model=training.model,
+        architecture=built.architecture,
+        arguments=built.arguments,
+        heads=tuple(HeadRecord(head.name, head.kind, head.classes) for head in manifest.heads),
+        preprocess=training.material.preprocess,
+        golden_images=golden_images(training.material),
+        weights_license=built.license,
+        run=writer.run.id,
+        scores=metrics,
+        trained_on={
+            "data": plan.scanned.name,
+            "layout": manifest.layout,
+            "images": {split: sum(n.values()) for split, n in manifest.counts().items()},
+            "images_hash": manifest.hash,
+            "reported": plan.scanned.reported,
+            "random_split": plan.scanned.random_split,
+            "chosen_on_reported": plan.chosen_on_reported,
+        },
+    )
+    save_bundle(writer.path / "model", content)
+
+
+def golden_images(material: Material) -> tuple[GoldenImage, ...]:
+    """Images of the reported split, one per class in turn, that a bundle carries."""
+    positions = material.positions("test")
+    targets = material.manifest.targets[positions]
+    chosen: list[int] = []
+    for place in range(GOLDEN_IMAGES):
+        for label in range(len(material.manifest.classes)):
+            rows = positions[targets == label]
+            if place < len(rows):
+                chosen.append(int(rows[place]))
+        if len(chosen) >= GOLDEN_IMAGES:
+            break
+    images = []
+    for position in chosen[:GOLDEN_IMAGES]:
+        image: bytes | Pixels = material.source.read(position)
+        images.append(GoldenImage(Path(material.source.name(position)).name, image))
+    return tuple(images)
+
+
+def _tell(
+    plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console: Console
+) -> None:
+    metrics = outcome["metrics"]
+    score = (
+        f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} {metrics['split']} images "
+        f"(95 %: {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
+    )
+    console.result(console.paint(score, "bold"))
+    if plan.chosen_on_reported:
+        console.warn("chosen on the test images: this score is too good")
+    console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']}, drawn split: "
+                f"{'yes' if plan.scanned.random_split else 'no, as given'}")  # fmt: skip
+    pairs = most_confused_pairs(table, 5)
+    if pairs:
+        console.say("most confused")
+        for pair in pairs:
+            console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
+    run = outcome["run"]
+    console.say(f"next     open {outcome['report']}/index.html")
+    console.say(f"         discern predict {run} IMAGE.jpg")
+    console.say(f"         discern runs show {run}")
+    console.say(
+        f"took     {outcome['seconds']:.1f} s, {outcome['training_seconds']:.1f} s of it training"
+    )

@@ -1,0 +1,1 @@
+"""One-off work around a model: reports and what comes after a training."""

@@ -1,0 +1,33 @@
+"""What all tests share: real data when it is there, a cache and a runs folder of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path | None:
+    """The folder of real data: $DISCERN_TEST_DATA, else shared/data beside the repository."""
+    given = os.environ.get("DISCERN_TEST_DATA")
+    path = Path(given) if given else REPOSITORY.parent / "shared" / "data"
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images and weights; tests that need them skip where there are none."""
+    path = shared_folder()
+    if path is None:
+        pytest.skip("no real data: neither $DISCERN_TEST_DATA nor ../shared/data")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test's cache and runs out of the user's."""
+    monkeypatch.setenv("DISCERN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("DISCERN_RUNS", str(tmp_path_factory.mktemp("runs")))
