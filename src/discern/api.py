@@ -123,7 +123,9 @@ def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, An
         else:
             known = [*flags, *_SECTIONS]
             raise ConfigError(
-                f"unknown setting '{name}'", where="discern." + command, hint=did_you_mean(name, known)
+                f"unknown setting '{name}'",
+                where="discern." + command,
+                hint=did_you_mean(name, known),
             )
     return pairs
 

@@ -72,6 +72,19 @@ def unsafe_calls(module: Module) -> Iterator[str]:
                 yield f"{module.at(node)} {name}(allow_pickle=...)"
 
 
+def hidden_imports(module: Module) -> Iterator[str]:
+    """Modules opened by a literal name, which the import contracts cannot see."""
+    aliases = _import_aliases(module.tree)
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Call)
+            and _full_name(node.func, aliases) in ("importlib.import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield f"{module.at(node)} write an import statement, inside the function if it is dear"
+
+
 def _import_aliases(tree: ast.Module) -> dict[str, str]:
     """Local name -> full dotted name, for every import of the module."""
     aliases = {}
@@ -98,7 +111,7 @@ def _full_name(node: ast.expr, aliases: dict[str, str]) -> str:
     return ".".join(reversed(parts))
 
 
-CHECKS = [asserts, relative_imports, vague_names, unsafe_imports, unsafe_calls]
+CHECKS = [asserts, relative_imports, vague_names, unsafe_imports, unsafe_calls, hidden_imports]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -118,6 +131,8 @@ def test_source_keeps_the_rule(check):
         (unsafe_calls, "import torch as t\nt.load('x')"),
         (unsafe_calls, "from torch import load\nload('x')"),
         (unsafe_calls, "import numpy as np\nnp.load('x', allow_pickle=True)"),
+        (hidden_imports, "import importlib\nimportlib.import_module('torch')"),
+        (hidden_imports, "from importlib import import_module as load\nload('torch')"),
     ],
 )
 def test_each_rule_finds_a_planted_fault(check, text):

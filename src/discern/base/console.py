@@ -46,11 +46,11 @@ class Console:
     def say(self, text: str = "") -> None:
         """One line for people; nothing when quiet."""
         if not self.quiet:
-            print(text, file=self.stream, flush=True)  # noqa: T201
+            print(text, file=self.stream, flush=True)
 
     def result(self, text: str) -> None:
         """A line that is a command's result: shown when quiet, too."""
-        print(text, file=self.stream, flush=True)  # noqa: T201
+        print(text, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
         """A line that must not be missed."""
@@ -67,7 +67,7 @@ class Console:
         if self.quiet:
             return
         for line in format_table(headers, rows):
-            print(line, file=self.stream, flush=True)  # noqa: T201
+            print(line, file=self.stream, flush=True)
 
     def fail(self, error: DiscernError) -> int:
         """Tell an error in its full form; gives the exit code."""

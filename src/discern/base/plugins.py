@@ -65,7 +65,11 @@ def _open_module(module_name: str, text: str, where: str) -> Any:
 
 
 def check_arguments(
-    target: Callable[..., Any], arguments: dict[str, Any], *, where: str, given: tuple[str, ...] = ()
+    target: Callable[..., Any],
+    arguments: dict[str, Any],
+    *,
+    where: str,
+    given: tuple[str, ...] = (),
 ) -> None:
     """Check keyword `arguments` against the signature of `target` without calling it.
 

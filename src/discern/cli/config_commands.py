@@ -32,7 +32,9 @@ def schema(json: JsonFlag = False) -> None:
 
 @config_app.command("explain", help="One key: its meaning, its value, and where that came from.")
 def explain(
-    key: Annotated[str, typer.Argument(help="a key such as stages.train.lr, data.val_share, or lr")],
+    key: Annotated[
+        str, typer.Argument(help="a key such as stages.train.lr, data.val_share, or lr")
+    ],
     config: ConfigFlag = None,
     sets: SetFlag = None,
     run: Annotated[str | None, typer.Option("--run", help="a run whose config to read")] = None,
@@ -49,7 +51,9 @@ def explain(
 
         files.insert(0, str(open_run(run, runs_root(runs)).path / "config.yaml"))
     pairs: list[tuple[str, str, Any]] = [] if run else [("(example)", "data.source", "digits")]
-    resolved = resolve_request(make_request("explain", arguments={}, flags=pairs, config=files, sets=sets))
+    resolved = resolve_request(
+        make_request("explain", arguments={}, flags=pairs, config=files, sets=sets)
+    )
     rows = {row.key: row for row in reference_rows()}
     wanted = key if key in rows else _full_key(key, list(rows), list(resolved.config.stages))
     row = rows[_general(wanted)]
@@ -58,7 +62,11 @@ def explain(
     found = []
     for name, value in values:
         path = tuple(name.split("."))
-        known = [resolved.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in resolved.origins]
+        known = [
+            resolved.origins[path[:n]]
+            for n in range(len(path), 0, -1)
+            if path[:n] in resolved.origins
+        ]
         exact = resolved.origins.get(path)
         origin = exact or (known[0] if known and value != row.default_value else "default")
         found.append({"key": name, "value": value, "origin": origin})

@@ -13,14 +13,18 @@ models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @models_app.command("list", help="Networks by name: own ones first, then timm's.")
 def list_models(
-    pattern: Annotated[str | None, typer.Argument(help="part of a name, or a pattern with *")] = None,
+    pattern: Annotated[
+        str | None, typer.Argument(help="part of a name, or a pattern with *")
+    ] = None,
     max_params: Annotated[
         float | None, typer.Option("--max-params", help="largest size in million parameters")
     ] = None,
     license_name: Annotated[
         str | None, typer.Option("--license", help="part of the weights' license, such as apache")
     ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="only with known weights")] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="only with known weights")
+    ] = False,
     json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -33,7 +37,9 @@ def list_models(
         "license": license_name,
         "pretrained": pretrained,
     }
-    become_worker(make_request("models-list", arguments=arguments, flags=[], json=json, debug=debug))
+    become_worker(
+        make_request("models-list", arguments=arguments, flags=[], json=json, debug=debug)
+    )
 
 
 @models_app.command("show", help="One network: size, cost, input, weights, license, known scores.")

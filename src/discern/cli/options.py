@@ -105,14 +105,18 @@ def make_request(
     )
 
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, all else on stderr")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="one JSON object on stdout, all else on stderr")
+]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="only results and warnings")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="tracebacks of errors")]
 RunsFlag = Annotated[
-    str | None, typer.Option("--runs", help="folder of all runs; default $DISCERN_RUNS, else ./runs")
+    str | None,
+    typer.Option("--runs", help="folder of all runs; default $DISCERN_RUNS, else ./runs"),
 ]
 ConfigFlag = Annotated[
-    list[str] | None, typer.Option("--config", "-c", help="config file; several are merged in order")
+    list[str] | None,
+    typer.Option("--config", "-c", help="config file; several are merged in order"),
 ]
 SetFlag = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE of any config key; wins over all else")

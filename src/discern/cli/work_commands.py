@@ -33,7 +33,9 @@ def train(
     runs: RunsFlag = None,
     resume: Annotated[
         str | None,
-        typer.Option(help="go on with RUN[@step:N|epoch:K|best|last]; alone: the latest unfinished"),
+        typer.Option(
+            help="go on with RUN[@step:N|epoch:K|best|last]; alone: the latest unfinished"
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="never go on with an earlier run")] = False,
     exist_ok: Annotated[
@@ -77,7 +79,9 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")],
+    model: Annotated[
+        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+    ],
     data: Annotated[str, typer.Argument(help="as for train")],
     split: Annotated[
         str | None, typer.Option(help="train, val or test; default: all images of an unsplit set")
@@ -110,11 +114,17 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")],
+    model: Annotated[
+        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+    ],
     images: Annotated[list[str], typer.Argument(help="files, folders, or - for paths on stdin")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="classes named per image")] = 5,
-    form: Annotated[str, typer.Option("--format", "-f", help="text or csv; --json for JSON")] = "text",
-    out: Annotated[str | None, typer.Option("--out", "-o", help="write here, not to stdout")] = None,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="text or csv; --json for JSON")
+    ] = "text",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="write here, not to stdout")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", help="CSV that names a bare network's classes")
     ] = None,
@@ -142,7 +152,9 @@ def predict(
         "batch_size": batch_size, "runs": runs,
     }  # fmt: skip
     become_worker(
-        make_request("predict", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug)
+        make_request(
+            "predict", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug
+        )
     )
 
 

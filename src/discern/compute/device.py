@@ -112,7 +112,7 @@ def usable_cores() -> int:
 def seed_everything(seed: int) -> None:
     """Seed torch, NumPy's and Python's global generators."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
+    np.random.seed(seed % 2**32)
     random.seed(seed)
 
 

@@ -97,7 +97,9 @@ class _Merge:
             for name in target or {"train": None}:
                 self._lay(target, {name: everywhere}, ("stages",), layer)
 
-    def _lay(self, target: dict[str, Any], new: dict[str, Any], path: KeyPath, layer: Layer) -> None:
+    def _lay(
+        self, target: dict[str, Any], new: dict[str, Any], path: KeyPath, layer: Layer
+    ) -> None:
         for key, value in new.items():
             here = (*path, key)
             if value is None:
@@ -173,7 +175,8 @@ def _explain_failure(error: ValidationError, merged: _Merge) -> ConfigError:
     path = tuple(str(part) for part in first["loc"])
     key = ".".join(path)
     origin = next(
-        (merged.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in merged.origins), None
+        (merged.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in merged.origins),
+        None,
     )
     where = key if origin is None else origin if origin.endswith(f" {key}") else f"{origin}: {key}"
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""

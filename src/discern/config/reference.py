@@ -34,7 +34,11 @@ def _rows(section: type[BaseModel], prefix: str) -> list[KeyReference]:
     rows: list[KeyReference] = []
     for name, info in section.model_fields.items():
         annotation = info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section) and annotation is not Spec:
+        if (
+            isinstance(annotation, type)
+            and issubclass(annotation, Section)
+            and annotation is not Spec
+        ):
             rows += _rows(annotation, f"{prefix}{name}.")
         elif typing.get_origin(annotation) is dict and prefix == "" and name == "stages":
             rows += _rows(typing.get_args(annotation)[1], "stages.*.")
@@ -62,7 +66,9 @@ def _default(info: FieldInfo) -> Any:
 def _plain(value: Any) -> str:
     if isinstance(value, dict) and set(value) == {"name", "args"} and not value["args"]:
         return str(value["name"])
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _type_text(annotation: Any) -> str:
@@ -78,5 +84,11 @@ def _type_text(annotation: Any) -> str:
         return f"list of {_type_text(arguments[0])}"
     if origin is dict:
         return "mapping"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Spec: "name and args"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Spec: "name and args",
+    }
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -38,7 +38,9 @@ class _Reader:
         self.lines: dict[KeyPath, int] = {}
         self.nodes = 0
 
-    def refuse(self, what: str, node: Any, got: object = None, hint: str | None = None) -> ConfigError:
+    def refuse(
+        self, what: str, node: Any, got: object = None, hint: str | None = None
+    ) -> ConfigError:
         return ConfigError(
             what, where=f"{self.name}:{node.start_mark.line + 1}", got=got, hint=hint
         )

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
+# MPO, several JPEGs in a file, is opened by the JPEG reader; its first image counts.
+_READERS = tuple(name for name in FORMATS if name != "MPO")
 # A photo of 9,000 x 7,000 still passes; as RGB it takes 192 MB. Pillow itself warns at 89 Mpx.
 MAX_PIXELS = 64_000_000
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "area")
@@ -264,7 +266,7 @@ def _open(data: bytes, name: str) -> PillowImage:
         raise DataError("the image file is empty", where=name, got="0 bytes")
     pillow = _pillow()
     try:
-        image: PillowImage = pillow.open(io.BytesIO(data), formats=FORMATS)
+        image: PillowImage = pillow.open(io.BytesIO(data), formats=_READERS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise _bomb(name, str(error)) from error
     if image.width * image.height > MAX_PIXELS:
@@ -282,8 +284,9 @@ def _bomb(name: str, got: str) -> DataError:
 
 
 def _unreadable(data: bytes, name: str, error: Exception) -> DataError:
-    pillow = _pillow()
-    if isinstance(error, pillow.UnidentifiedImageError):
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
         return DataError(
             "not an image in a known format",
             where=name,

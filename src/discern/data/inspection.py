@@ -216,7 +216,9 @@ def refuse_or_skip(
         for row, text in enumerate(inspection.errors)
         if text is not None
     ]
-    sound = np.array([row for row, text in enumerate(inspection.errors) if text is None], dtype=np.int64)
+    sound = np.array(
+        [row for row, text in enumerate(inspection.errors) if text is None], dtype=np.int64
+    )
     if problems and on_bad_image == "error":
         shown = "; ".join(f"{problem.path} ({problem.text})" for problem in problems[:10])
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from discern.base.errors import DataError
 from discern.data.manifest import NO_SPLIT, SPLITS, Locations
 
 # File names that are taken for images.
@@ -43,11 +44,20 @@ class Listing:
         return len(self.labels)
 
     def only(self, code: int) -> Listing:
-        """The rows for split `code`: those marked so if any rows are marked, else all of them."""
+        """The rows for split `code`: those marked so if any rows are marked, else all of them.
+
+        Raises DataError if rows are marked, but none so.
+        """
         marked = self.split != NO_SPLIT
         rows = np.flatnonzero(self.split == code) if marked.any() else np.arange(len(self))
         if not len(rows):
-            rows = np.arange(len(self))
+            there = sorted({SPLITS[other] for other in self.split[marked]}, key=SPLITS.index)
+            raise DataError(
+                f"the data has splits, but no {SPLITS[code]}",
+                where=self.root,
+                got=", ".join(there),
+                expected=SPLITS[code],
+            )
         return self.select(rows.astype(np.int64), code)
 
     def select(self, rows: NDArray[np.int64], code: int) -> Listing:
@@ -82,6 +92,10 @@ def labels_from_paths(paths: list[str]) -> tuple[list[str | None], NDArray[np.in
         labels = [None if item is None else item[1] for item in found]
         codes = [NO_SPLIT if item is None else item[0] for item in found]
         names = sorted({SPLITS[code] for code in codes if code >= 0}, key=SPLITS.index)
-        return labels, np.array(codes, dtype=np.int8), f"folders {', '.join(names)} of class folders"
+        return (
+            labels,
+            np.array(codes, dtype=np.int8),
+            f"folders {', '.join(names)} of class folders",
+        )
     labels = [part[0] if len(part) > 1 else None for part in parts]
     return labels, np.full(len(paths), NO_SPLIT, dtype=np.int8), "class folders"

@@ -115,7 +115,9 @@ class Manifest:
     arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        columns = [self.ids, self.split, *(head.targets for head in self.heads)]
+        where = self.locations
+        places = (where.paths, where.containers, where.offsets, where.lengths)
+        columns = [self.ids, self.split, *places, *(head.targets for head in self.heads)]
         optional = (self.fold, self.group, self.weight, self.origin, self.confidence)
         for column in [*columns, *(part for part in optional if part is not None)]:
             if len(column) != len(self.ids):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from discern.base.errors import DataError
 from discern.base.names import did_you_mean
 from discern.data.manifest import MISSING, NO_SPLIT, SPLITS, Head, Locations, Manifest
-from discern.data.table_files import Table, read_table, write_table
+from discern.data.table_files import Table, read_meta, read_table, write_table
 
 VERSION: Final = 1
 _OPTIONAL: Final[dict[str, type[Any]]] = {
@@ -94,15 +94,15 @@ def read_manifest(path: Path | str) -> Manifest:
 
 
 def is_manifest(path: Path | str) -> bool:
-    """Whether the table at `path` carries a manifest's record. Raises DataError as reading does."""
-    meta = read_table(Path(path)).meta
+    """Whether the table at `path` carries a manifest's record: only the record is read."""
+    meta = read_meta(Path(path))
     return meta is not None and "manifest" in meta
 
 
 def _manifest_from(table: Table, path: Path) -> Manifest:
     columns, meta = table.columns, dict(table.meta or {})
     root = Path(meta["root"])
-    optional = {
+    optional: dict[str, Any] = {
         name: _optional(columns[name], dtype)
         for name, dtype in _OPTIONAL.items()
         if name in columns
@@ -170,7 +170,7 @@ def _head_from(record: dict[str, Any], values: Sequence[Any], path: Path) -> Hea
 
 def _present(value: Any) -> Any:
     """None for the two spellings of 'nothing' in arrays: an empty text and not-a-number."""
-    return None if value == "" or value != value else value  # noqa: PLR0124
+    return None if value == "" or value != value else value
 
 
 def _optional(values: Sequence[Any], dtype: type[Any]) -> NDArray[Any]:

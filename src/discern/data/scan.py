@@ -35,6 +35,7 @@ from discern.data.manifest import (
     order_classes,
     unique_ids,
 )
+from discern.data.manifest_files import is_manifest, read_manifest
 from discern.data.split import SplitRule, complete_split
 from discern.data.tables import TABLE_SUFFIXES, is_table, list_table
 
@@ -120,12 +121,30 @@ def list_source(
         if is_tar(path):
             return list_tar(path)
         if is_table(path):
-            return list_table(path, label)
+            return list_manifest(path) if is_manifest(path) else list_table(path, label)
         raise DataError(
             "not a kind of data that can be read", where=path,
             expected=f"a folder, or a file ending in {', '.join([*TABLE_SUFFIXES, *TAR_SUFFIXES])}",
         )  # fmt: skip
     raise _nothing_there(source)
+
+
+def list_manifest(path: Path) -> Listing:
+    """The images of a manifest file. Raises DataError."""
+    manifest = read_manifest(path)
+    names: tuple[str | None, ...] = (*manifest.classes, None)  # the last one for MISSING, -1
+    return Listing(
+        locations=manifest.locations,
+        labels=[names[target] for target in manifest.targets],
+        split=manifest.split,
+        root=manifest.root,
+        layout=f"manifest of {manifest.layout}",
+        name=path.stem,
+        classes=manifest.classes,
+        fold=manifest.fold,
+        group=manifest.group,
+        weight=manifest.weight,
+    )
 
 
 def _nothing_there(source: str) -> DataError:
@@ -138,7 +157,9 @@ def _nothing_there(source: str) -> DataError:
         "there is no such data",
         got=source,
         expected=f"a folder, table or archive, or one of {', '.join(BUILT_IN)}",
-        hint="did you mean " + " or ".join(f"'{name}'" for name in near[:3]) + "?" if near else None,
+        hint="did you mean " + " or ".join(f"'{name}'" for name in near[:3]) + "?"
+        if near
+        else None,
     )
 
 

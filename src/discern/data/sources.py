@@ -185,4 +185,3 @@ def measure_mean_std(
     std = np.where(variance > 1e-12, np.sqrt(variance), 1.0)
     # Rounded, so that the last bits of a sum never make two runs differ.
     return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
-

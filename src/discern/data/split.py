@@ -30,8 +30,16 @@ class SplitRule:
 
 
 def shuffled_rows(ids: NDArray[np.str_], rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """`rows` in an order that depends on their ids and the seed alone."""
-    keys = [hashlib.sha256(f"{seed}/{ids[row]}".encode()).digest() for row in rows]
+    """`rows` in an order that depends on their ids and the seed alone.
+
+    Equal images (ids that differ in their `-2`) stand together, so that a border between two
+    splits cuts at most one group of them.
+    """
+    names = [str(ids[row]) for row in rows]
+    keys = [
+        (hashlib.sha256(f"{seed}/{name.partition('-')[0]}".encode()).digest(), name)
+        for name in names
+    ]
     return rows[np.array(sorted(range(len(rows)), key=keys.__getitem__), dtype=np.int64)]
 
 
@@ -51,7 +59,7 @@ def stratified_split(
     wanted = {code: share for code, share in shares.items() if share > 0}
     for label, name in enumerate(classes):
         rows = np.flatnonzero(targets == label).astype(np.int64)
-        least = len(wanted) + 1
+        least = LEAST_PER_CLASS
         if len(rows) < least:
             raise DataError(
                 "a class has too few images to be split",

@@ -45,12 +45,33 @@ def read_table(path: Path) -> Table:
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the table cannot be read", where=path, got=str(error)) from error
     if suffix in (".jsonl", ".ndjson"):
         return _parse_lines(text, path)
-    return _parse_csv(text, path, "\t" if suffix == ".tsv" else None)
+    return _parse_csv(text, path, "\t" if suffix == ".tsv" else ",")
+
+
+def read_meta(path: Path) -> Mapping[str, Any] | None:
+    """The record of a table of our own making, without its rows; None for anybody else's.
+
+    Raises DataError if the file cannot be opened or its record is damaged.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return _read_parquet_meta(path)
+        with open(path, "rb") as stream:
+            first = stream.readline().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError("the table cannot be read", where=path, got=str(error)) from error
+    if first.startswith(_CSV_MARK):
+        return _parse_json(first.removeprefix(_CSV_MARK), path, 1)
+    if first.startswith(f'{{"{_META_KEY}": {{'):
+        meta: dict[str, Any] = _parse_json(first, path, 1)[_META_KEY]
+        return meta
+    return None
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -69,7 +90,8 @@ def write_table(path: Path, table: Table) -> None:
         if table.meta is not None:
             stream.write(_CSV_MARK + _json(table.meta) + "\n")
         delimiter = "\t" if suffix == ".tsv" else ","
-        writer = csv.writer(stream, lineterminator="\n", delimiter=delimiter)
+        # Only characters of the line end are quoted: with "\n" alone a "\r" in a name would not be.
+        writer = csv.writer(stream, lineterminator="\r\n", delimiter=delimiter)
         writer.writerow(table.columns)
         writer.writerows(
             [_cell(value) for value in row] for row in zip(*table.columns.values(), strict=True)
@@ -94,14 +116,11 @@ def _cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list) else value
 
 
-def _parse_csv(text: str, path: Path, delimiter: str | None) -> Table:
+def _parse_csv(text: str, path: Path, delimiter: str) -> Table:
     meta = None
     if text.startswith(_CSV_MARK):
         first, _, text = text.partition("\n")
         meta = _parse_json(first.removeprefix(_CSV_MARK), path, 1)
-    head = text.partition("\n")[0]
-    if delimiter is None:
-        delimiter = max(",;\t", key=head.count) if any(c in head for c in ",;\t") else ","
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [row for row in reader if row]
@@ -181,6 +200,18 @@ def _read_parquet(path: Path) -> Table:
     meta = None if raw is None else _parse_json(raw.decode(), path, 1)
     names = list(table.column_names)
     return Table(_named(names, [column.to_pylist() for column in table.columns], path), meta)
+
+
+def _read_parquet_meta(path: Path) -> dict[str, Any] | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowException as error:
+        raise DataError("the table is damaged", where=path, got=str(error)) from error
+    raw = metadata.get(_META_KEY.encode())
+    return None if raw is None else _parse_json(raw.decode(), path, 1)
 
 
 def _write_parquet(path: Path, table: Table) -> None:

@@ -102,7 +102,9 @@ def _read_csv(path: Path, delimiter: str) -> Columns:
 def list_table(path: Path, label: str | None = None) -> Listing:
     """The images that a table names. Relative paths are from the table's folder. Raises DataError."""
     columns = read_columns(path)
-    paths = [str(value) for value in columns[_find(columns, None, PATH_COLUMNS, "image path", path)]]
+    paths = [
+        str(value) for value in columns[_find(columns, None, PATH_COLUMNS, "image path", path)]
+    ]
     if not paths:
         raise DataError("the table has no rows", where=path)
     root = path.absolute().parent
@@ -186,7 +188,9 @@ def _numbers(values: list[Any] | None, kind: np.dtype[Any], path: Path, name: st
     try:
         return np.array([float(value) for value in values]).astype(kind)
     except (TypeError, ValueError) as error:
-        raise DataError(f"column '{name}' holds something else than numbers: {error}", where=path) from error
+        raise DataError(
+            f"column '{name}' holds something else than numbers: {error}", where=path
+        ) from error
 
 
 def _texts(values: list[Any] | None) -> Any:

@@ -93,7 +93,9 @@ def _timm_settings(content: BundleContent, network: nn.Module) -> dict[str, Any]
     """timm's `pretrained_cfg`: evaluation settings and the names of first and last layer."""
     preprocess = content.preprocess
     known = getattr(network, "pretrained_cfg", None) or {}
-    settings: dict[str, Any] = {key: known[key] for key in _LAYER_KEYS if known.get(key) is not None}
+    settings: dict[str, Any] = {
+        key: known[key] for key in _LAYER_KEYS if known.get(key) is not None
+    }
     settings.update(
         input_size=[preprocess.channels, preprocess.height, preprocess.width],
         interpolation=_TIMM_INTERPOLATIONS.get(preprocess.interpolation, preprocess.interpolation),

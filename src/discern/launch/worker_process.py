@@ -83,7 +83,7 @@ class ChildExecutor:
     def submit(self, request: Request) -> ChildHandle:
         """Start a worker for `request`."""
         command = worker_command(request.verb, request_file(request))
-        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent())  # noqa: PLW1509
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent())
         return ChildHandle(process)
 
 

@@ -110,7 +110,9 @@ class CheckpointStore:
         """The folder of the checkpoint of `step`."""
         return self.folder / f"step-{step}"
 
-    def write(self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
+    def write(
+        self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]
+    ) -> Path:
         """Save a checkpoint; a sound one of the same step stays. Raises RunError.
 
         On a full disk nothing saved before is touched.

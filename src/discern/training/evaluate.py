@@ -37,9 +37,7 @@ def evaluate(
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("positions", "targets", "top", "probabilities", "losses", "logits")
     }
-    cast = (
-        torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
-    )
+    cast = torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
     try:
         with torch.inference_mode(), cast, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
             for batch in batches:

@@ -37,9 +37,7 @@ class Training:
     precision: str
 
 
-def run_stages(
-    training: Training, session: Session, checkpoint: Checkpoint | None = None
-) -> None:
+def run_stages(training: Training, session: Session, checkpoint: Checkpoint | None = None) -> None:
     """Run all stages, or go on from `checkpoint`; the model ends with the last stage's weights."""
     stages = list(training.config.stages.items())
     first = 0
@@ -93,7 +91,9 @@ def _plan(training: Training, name: str, config: StageConfig, index: int) -> Sta
         index=index,
         epochs=config.epochs,
         feed=material.training_feed(augment, config.batch_size, index),
-        val_feed=material.evaluation_feed(material.settings.val_split, evaluation_batch(config.batch_size)),
+        val_feed=material.evaluation_feed(
+            material.settings.val_split, evaluation_batch(config.batch_size)
+        ),
         classes=material.manifest.classes,
         rules=_rules(training, config),
         monitor=config.monitor,

@@ -72,12 +72,18 @@ def _restore_optimizer(state: TrainState, saved: dict[str, Any]) -> None:
 
 
 def _random_states() -> dict[str, Any]:
-    version, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": list(random.getstate()[1]),
         "python_gauss": random.getstate()[2],
-        "numpy": [str(version), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)],
+        "numpy": [
+            str(version),
+            [int(k) for k in keys],
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
     }
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
@@ -88,7 +94,7 @@ def _restore_random(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     random.setstate((3, tuple(states["python"]), states["python_gauss"]))
     version, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state(  # noqa: NPY002
+    np.random.set_state(
         (version, np.array(keys, dtype=np.uint32), position, has_gauss, gauss)
     )
     if "cuda" in states and torch.cuda.is_available():

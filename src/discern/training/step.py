@@ -139,9 +139,7 @@ def _scaled_update(state: TrainState, rules: StepRules) -> None:
 
 def _update(state: TrainState, rules: StepRules, finite: Tensor) -> None:
     if rules.guard:
-        if rules.device.type == "cpu" or not hasattr(
-            state.optimizer, "_step_supports_amp_scaling"
-        ):
+        if rules.device.type == "cpu" or not hasattr(state.optimizer, "_step_supports_amp_scaling"):
             if not finite.item():
                 return
         else:

@@ -125,7 +125,11 @@ class Trainer:
             epoch, batch = self._restore(checkpoint)
             if checkpoint.state["ended"] is not None:
                 epoch, batch = plan.epochs, 0
-        progress.stage, progress.epochs, progress.batches = plan.name, plan.epochs, plan.feed.batches
+        progress.stage, progress.epochs, progress.batches = (
+            plan.name,
+            plan.epochs,
+            plan.feed.batches,
+        )
         progress.stage_steps = plan.epochs * plan.feed.batches
         progress.epoch, progress.batch = epoch, batch
         progress.step, progress.stage_step = self.state.step, self.state.stage_step
@@ -157,7 +161,12 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, first_batch: int) -> Signal:
         plan, state, session, meters = self.plan, self.state, self.session, self._meters
-        progress, callbacks, stop, rules = session.progress, session.callbacks, session.stop, plan.rules
+        progress, callbacks, stop, rules = (
+            session.progress,
+            session.callbacks,
+            session.stop,
+            plan.rules,
+        )
         before, after = callbacks.listens("before_step"), callbacks.listens("after_step")
         log_every, batches, clock = plan.log_every, plan.feed.batches, time.monotonic
         strongest = Signal.GO_ON
@@ -188,7 +197,11 @@ class Trainer:
         """Between two steps: roll back, save, stop, or go on."""
         if signal is Signal.ROLLBACK:
             raise _Rollback
-        if signal is Signal.SAVE or self.session.stop.requested or time.monotonic() >= self._next_save:
+        if (
+            signal is Signal.SAVE
+            or self.session.stop.requested
+            or time.monotonic() >= self._next_save
+        ):
             self._close_window()
             self.save(epoch, self.session.progress.batch)
             self._stop_if_asked()

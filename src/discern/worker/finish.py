@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discern.base.console import Console
 from discern.base.errors import RunError
+from discern.compute.device import AMP_TYPES
 from discern.data.images import Pixels
 from discern.exporting.bundle import save_bundle
 from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
@@ -24,7 +25,6 @@ from discern.training.material import Material
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.training.stages import Training, evaluation_batch
 from discern.training.trainer import Session
-from discern.compute.device import AMP_TYPES
 from discern.worker.plan import TrainingPlan
 from discern.worker.report_content import report_content
 from discern.workflows.report import write_report
@@ -93,7 +93,9 @@ def keep_best(training: Training, session: Session, monitor: str) -> Entry:
         try:
             checkpoint = read_checkpoint(path)
         except RunError as error:
-            session.recorder.warn(f"the best checkpoint is passed over: {error.what} ({error.where})")
+            session.recorder.warn(
+                f"the best checkpoint is passed over: {error.what} ({error.where})"
+            )
             continue
         tensors = checkpoint.tensors.get("ema", checkpoint.tensors["model"])
         training.model.load_state_dict(tensors)
@@ -173,9 +175,7 @@ def golden_images(material: Material) -> tuple[GoldenImage, ...]:
     return tuple(images)
 
 
-def _tell(
-    plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console: Console
-) -> None:
+def _tell(plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console: Console) -> None:
     metrics = outcome["metrics"]
     score = (
         f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} {metrics['split']} images "

@@ -83,7 +83,8 @@ def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             "no such model",
             got=request.model,
             expected="a run, a bundle, a checkpoint, or a network's name with --weights",
-            hint=error.hint or "`discern runs list`; a bare network needs --weights pretrained or FILE",
+            hint=error.hint
+            or "`discern runs list`; a bare network needs --weights pretrained or FILE",
         ) from error
     bundle = run.path / "model"
     if not (bundle / "config.json").is_file():
@@ -195,5 +196,6 @@ def _overridden(preprocess: Preprocess, request: OpenRequest) -> Preprocess:
     }
     if request.image_size is not None:
         changes["height"] = changes["width"] = request.image_size
-    return replace(preprocess, **{key: value for key, value in changes.items() if value is not None})
-
+    return replace(
+        preprocess, **{key: value for key, value in changes.items() if value is not None}
+    )

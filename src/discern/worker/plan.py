@@ -99,7 +99,10 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
     from discern.worker.terminal import counting_bar
 
     rule = SplitRule(
-        val=data.val_share, test=data.test_share, inner_val=data.inner_val_share, seed=data.split_seed
+        val=data.val_share,
+        test=data.test_share,
+        inner_val=data.inner_val_share,
+        seed=data.split_seed,
     )
     request = DataRequest(
         train=data.source,

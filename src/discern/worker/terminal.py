@@ -79,7 +79,8 @@ class EpochLines(Callback):
         readings = progress.readings
         parts = [
             f"{progress.stage} {progress.epoch + 1}/{progress.epochs}",
-            self.console.paint("━" * filled, "cyan") + self.console.paint("━" * (24 - filled), "dim"),
+            self.console.paint("━" * filled, "cyan")
+            + self.console.paint("━" * (24 - filled), "dim"),
             f"{100 * done:3.0f}%",
         ]
         if "train/loss" in readings:

@@ -15,7 +15,15 @@ from discern.data.images import Preprocess
 from discern.data.mirror import mirror_test
 from discern.feed.augment import describe_augment
 from discern.models.catalogue import BuiltModel
-from discern.track.run import Run, RunWriter, create_run, find_unfinished, open_run, resume_run, runs_root
+from discern.track.run import (
+    Run,
+    RunWriter,
+    create_run,
+    find_unfinished,
+    open_run,
+    resume_run,
+    runs_root,
+)
 from discern.training.callbacks import CallbackList
 from discern.training.checkpoints import CheckpointStore
 from discern.training.material import Material
@@ -196,7 +204,9 @@ def _announce(
     console.say(f"data     {manifest.layout}: {len(manifest.classes)} classes, {counts}")
     size = f"{preprocess.height}x{preprocess.width}x{preprocess.channels}"
     parameters = sum(p.numel() for p in built.model.parameters())
-    console.say(f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, {built.origin}")
+    console.say(
+        f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, {built.origin}"
+    )
     stage = next(iter(plan.config.stages.values()))
     augment = material.augmentation(stage.augment.name, stage.augment.args)
     mirror = plan.choices["mirror"]
@@ -219,9 +229,7 @@ def split_counts(plan: TrainingPlan) -> dict[str, int]:
     return {split: count for split, count in counts.items() if count}
 
 
-def _open_writer(
-    request: Request, plan: TrainingPlan, run: Run | None, root: Path
-) -> RunWriter:
+def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Path) -> RunWriter:
     if run is not None:
         return resume_run(run.path)
     return create_run(
@@ -295,4 +303,3 @@ def _train_run(
     with stop_on_signals(session.stop, console):
         run_stages(training, session, checkpoint)
     return finish_run(plan, built, training, session, writer, console, started)
-

@@ -12,18 +12,20 @@ from discern.config.schema.section import Section
 class ComputeConfig(Section):
     """Where and how the arithmetic is done."""
 
-    device: str = Field("auto", description="auto, cpu, cuda, mps, or ids such as 0 or 0,3; '' is cpu")
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, mps, or ids such as 0 or 0,3; '' is cpu"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto is probed once and stored"
     )
-    channels_last: bool = Field(True, description="memory layout of images and convolutions")  # noqa: FBT003
-    compile: bool = Field(False, description="torch.compile the network")  # noqa: FBT003
+    channels_last: bool = Field(True, description="memory layout of images and convolutions")
+    compile: bool = Field(False, description="torch.compile the network")
     deterministic: bool = Field(
-        True,  # noqa: FBT003
+        True,
         description="deterministic kernels only; equal runs give equal bits on one machine",
     )
     threads: int | None = Field(None, ge=1, description="arithmetic threads; default: free cores")
     skip_nonfinite: bool = Field(
-        True,  # noqa: FBT003
+        True,
         description="a step with a non-finite loss or gradient norm leaves the weights untouched",
     )

@@ -18,13 +18,20 @@ class DataConfig(Section):
     source: str = Field(description="folder, table, manifest, archive or built-in name")
     val: str | None = Field(None, description="separate validation data, of any kind")
     test: str | None = Field(
-        None, description="separate test data; 'val' reports on the images that the model was chosen on"
+        None,
+        description="separate test data; 'val' reports on the images that the model was chosen on",
     )
     root: str | None = Field(None, description="folder with a built-in set's original files")
     label: str | None = Field(None, description="label column of a table; default: found by name")
-    classes: list[str] | None = Field(None, description="class names in order; default: sorted names")
-    val_share: Share = Field(0.15, description="share of images for validation when nothing is split")
-    test_share: Share = Field(0.15, description="share of images for the test when nothing is split")
+    classes: list[str] | None = Field(
+        None, description="class names in order; default: sorted names"
+    )
+    val_share: Share = Field(
+        0.15, description="share of images for validation when nothing is split"
+    )
+    test_share: Share = Field(
+        0.15, description="share of images for the test when nothing is split"
+    )
     inner_val_share: Share = Field(
         0.10, description="share of train held out when only train and test are given"
     )

@@ -12,7 +12,9 @@ from discern.config.schema.section import Section
 class ModelConfig(Section):
     """The network by name, its arguments, and where its weights come from."""
 
-    name: str | None = Field(None, description="network name or import path; default: by image size")
+    name: str | None = Field(
+        None, description="network name or import path; default: by image size"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="the builder's arguments")
     weights: str | None = Field(
         None, description="pretrained, none, or a .safetensors file; default: by network"

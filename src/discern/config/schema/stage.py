@@ -17,7 +17,8 @@ class StageConfig(Section):
     epochs: int = Field(10, ge=1, description="passes over the training images")
     batch_size: int = Field(128, ge=1, description="images per step, over all devices")
     optimizer: Spec = Field(
-        default_factory=lambda: Spec(name="adamw"), description="adamw, sgd, muon, ... and arguments"
+        default_factory=lambda: Spec(name="adamw"),
+        description="adamw, sgd, muon, ... and arguments",
     )
     lr: float = Field(1e-3, gt=0.0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0.0, description="not applied to norms and biases")
@@ -33,7 +34,8 @@ class StageConfig(Section):
         None, gt=0.0, lt=1.0, description="decay of the moving average of the weights"
     )
     augment: Spec = Field(
-        default_factory=lambda: Spec(name="auto"), description="auto, none, small, photo and arguments"
+        default_factory=lambda: Spec(name="auto"),
+        description="auto, none, small, photo and arguments",
     )
     trainable: str | list[str] = Field(
         "all", description="all, head, or patterns of parameter names"

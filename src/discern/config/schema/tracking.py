@@ -16,7 +16,7 @@ class TrackingConfig(Section):
     name: str | None = Field(None, description="default: MODEL-N")
     checkpoint_every_s: float = Field(300.0, gt=0.0, description="seconds between checkpoints")
     log_every: int = Field(50, ge=1, description="steps between readings")
-    tensorboard: bool = Field(True, description="write TensorBoard event files")  # noqa: FBT003
+    tensorboard: bool = Field(True, description="write TensorBoard event files")
     callbacks: list[Spec] = Field(
         default_factory=list, description="further callbacks, by import path"
     )

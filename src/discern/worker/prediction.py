@@ -1,0 +1,85 @@
+"""The verb `predict`: name what is on images, as text, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from discern.base.console import Console
+from discern.base.errors import DataError
+from discern.base.files import write_text
+from discern.config.request import Request
+from discern.data.folders import list_images
+from discern.exporting.csv_cells import csv_cell
+from discern.worker.evaluation import open_request, pair_value
+from discern.worker.open_model import open_model
+
+
+def prediction_verb(request: Request, console: Console) -> int:
+    """Do one `predict` request."""
+    given = request.arguments
+    opened = open_model(open_request(request))
+    paths = expand_images(given["images"])
+    predictions = opened.predictor().predict(
+        paths,
+        top_k=given["top_k"],
+        batch_size=given["batch_size"],
+        on_bad_image=pair_value(request, "data.on_bad_image", "error"),
+    )
+    rows = predictions.rows()
+    for problem in predictions.problems:
+        console.warn(f"left out: {problem}")
+    if given["out"] is not None or given["format"] == "csv":
+        text = rows_as_csv(rows)
+        if given["out"] is not None:
+            write_text(Path(given["out"]), text)
+            console.say(f"{len(rows)} predictions in {given['out']}")
+        elif not console.json:
+            console.result(text.rstrip("\n"))
+    elif not console.json:
+        for row in rows:
+            console.result(row_as_text(row))
+    console.emit({"model": opened.name, "predictions": rows})
+    return 0
+
+
+def expand_images(given: list[str]) -> list[Path]:
+    """Files as they are, folders as all images below them, in order. Raises DataError."""
+    paths: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            found, _, _ = list_images(path)
+            if not found:
+                raise DataError("there are no images in the folder", where=path)
+            paths += [path / name for name in found]
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise DataError("no such image", where=text)
+    return paths
+
+
+def row_as_text(row: dict[str, Any]) -> str:
+    """One image's name and its classes with probabilities, best first."""
+    lines = [str(row["image"])]
+    lines += [f"  {entry['probability']:7.4f}  {entry['class']}" for entry in row["top"]]
+    return "\n".join(lines)
+
+
+def rows_as_csv(rows: list[dict[str, Any]]) -> str:
+    """A line per image: image, class, probability, then the further classes."""
+    count = max((len(row["top"]) for row in rows), default=0)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        ["image"] + [name for k in range(1, count + 1) for name in (f"class{k}", f"probability{k}")]
+    )
+    for row in rows:
+        cells = [csv_cell(str(row["image"]))]
+        for entry in row["top"]:
+            cells += [csv_cell(entry["class"]), f"{entry['probability']:.6f}"]
+        writer.writerow(cells)
+    return stream.getvalue()

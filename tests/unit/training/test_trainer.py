@@ -1,0 +1,270 @@
+"""The loop of a stage on a tiny real network and real feeds."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from discern.base.errors import Interrupted, RunError
+from discern.base.seeds import derive_seed
+from discern.compute.device import seed_everything
+from discern.data.images import Preprocess
+from discern.feed.augment import SmallImageAugment
+from discern.feed.batch import FeedOptions
+from discern.feed.resident import ResidentFeed
+from discern.models.catalogue import ModelRequest, build_model
+from discern.models.classifier import train_mode
+from discern.models.ema import ModelEma
+from discern.optim.optimizers import build_optimizer
+from discern.optim.schedules import Schedule
+from discern.training.callbacks import HOOKS, Callback, CallbackList, Signal
+from discern.training.checkpoints import CheckpointStore
+from discern.training.evaluate import evaluate
+from discern.training.objectives import cross_entropy
+from discern.training.state_io import capture_state
+from discern.training.step import StepRules, TrainState, train_step
+from discern.training.stock_callbacks import EarlyStop
+from discern.training.trainer import Session, StagePlan, Trainer
+
+CPU = torch.device("cpu")
+PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,))
+CLASSES = ("left", "right")
+
+
+class Notes:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self):
+        self.points, self.warnings, self.rewound = [], [], []
+
+    def record(self, step, readings):
+        self.points.append((step, {k: v for k, v in readings.items() if not k.startswith("time/")}))
+
+    def flush(self):
+        pass
+
+    def rewind(self, step):
+        self.rewound.append(step)
+        self.points = [point for point in self.points if point[0] <= step]
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def images(count, seed):
+    """Grey images with a bright half: the class says which."""
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(0, 2, count)
+    pixels = generator.integers(0, 120, (count, 8, 8, 1)).astype(np.uint8)
+    for image, target in zip(pixels, targets, strict=True):
+        image[:, 4 * target : 4 * target + 4] += 100
+    return pixels, targets
+
+
+def feed_of(count, seed, *, training, batch_size=16):
+    pixels, targets = images(count, seed)
+    augment = SmallImageAugment(pad=1, flip=False) if training else None
+    options = FeedOptions(batch_size=batch_size, training=training, seed=3, augment=augment)
+    return ResidentFeed(pixels, targets, np.arange(count), PREPROCESS, options)
+
+
+def stage(tmp_path, callbacks=(), *, epochs=3, lr=0.05, ema=None, opt="sgd", model="lenet", **plan):
+    seed_everything(derive_seed(0, "test"))
+    built = build_model(
+        ModelRequest(name=model, num_classes=2, channels=1, image_size=(8, 8))
+        if model == "mlp"
+        else ModelRequest(name="fast_net", num_classes=2, channels=1, image_size=(8, 8),
+                          arguments={"width": 4})
+    ).model  # fmt: skip
+    feed, val = feed_of(100, 0, training=True), feed_of(37, 1, training=False)
+    rules = StepRules(objective=cross_entropy(0.1), device=CPU, **plan.pop("rules", {}))
+    whole = StagePlan(
+        name="train", index=0, epochs=epochs, feed=feed, val_feed=val, classes=CLASSES, rules=rules,
+        **{"log_every": 3, **plan},
+    )  # fmt: skip
+    optimizer = build_optimizer(opt, built.named_parameters(), lr=lr)
+    schedule = Schedule("cosine", {}, epochs * feed.batches, feed.batches)
+    state = TrainState(
+        model=built, network=built, optimizer=optimizer, schedule=schedule,
+        ema=None if ema is None else ModelEma(built, ema), scaler=None,
+    )  # fmt: skip
+    notes = Notes()
+    session = Session(
+        store=CheckpointStore(tmp_path / "checkpoints", warn=notes.warn),
+        callbacks=CallbackList(list(callbacks)),
+        recorder=notes,
+    )
+    return Trainer(whole, state, session, lambda: train_mode(built)), state, session, notes
+
+
+def tensors_of(state):
+    groups, values = capture_state(state)
+    return {f"{g}.{n}": t for g, group in groups.items() for n, t in group.items()}, values
+
+
+class Spy(Callback):
+    """Overrides every hook and keeps their order."""
+
+    def __init__(self):
+        self.calls = []
+
+
+for _hook in HOOKS:
+    setattr(Spy, _hook, lambda self, progress, _hook=_hook: self.calls.append(_hook))
+
+
+def test_hooks_come_in_their_order(tmp_path):
+    spy = Spy()
+    trainer, *_ = stage(tmp_path, [spy], epochs=1, log_every=5)
+    trainer.run_stage()
+    step = ["before_step", "after_step"]
+    expected = ["before_stage", "before_epoch", *step * 5, "reading", *step * 2, "reading",
+                "before_evaluation", "after_evaluation", "after_epoch", "after_stage"]  # fmt: skip
+    assert expected == spy.calls
+
+
+def test_hooks_nobody_overrides_are_not_called():
+    class Quiet(Callback):
+        def after_epoch(self, progress):
+            return Signal.SAVE
+
+    calls = CallbackList([Quiet()])
+    assert ["after_epoch"] == [hook for hook in HOOKS if calls.listens(hook)]
+    assert Signal.SAVE == calls.call("after_epoch", None)
+
+
+def test_training_learns_and_evaluates_every_image(tmp_path):
+    trainer, state, session, _ = stage(tmp_path, epochs=6)
+    trainer.run_stage()
+    table = evaluate(state.model, trainer.plan.val_feed, classes=CLASSES, device=CPU)
+    assert list(range(37)) == sorted(table.positions.tolist())
+    assert session.ledger.best("accuracy").accuracy > 0.9
+    assert 6 * 7 == state.step
+    assert 600 == state.samples
+
+
+class StopAt(Callback):
+    def __init__(self, stop, step):
+        self.stop, self.at = stop, step
+
+    def after_step(self, progress):
+        self.stop.requested = self.stop.requested or progress.step == self.at
+
+
+@pytest.mark.feature("MX-16")
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("cut", [1, 4, 7, 8, 17])
+def test_resume_at_any_step_gives_the_same_bits(tmp_path, cut, opt, ema):
+    whole, state, _, notes = stage(tmp_path / "whole", opt=opt, ema=ema)
+    whole.run_stage()
+
+    first, _, session, kept = stage(tmp_path / "cut", opt=opt, ema=ema)
+    session.callbacks = CallbackList([StopAt(session.stop, cut)])
+    with pytest.raises(Interrupted):
+        first.run_stage()
+    second, again, session, more = stage(tmp_path / "cut", opt=opt, ema=ema)
+    torch.manual_seed(99)  # a new process starts with other random states
+    checkpoint = session.store.latest()
+    second.run_stage(checkpoint)
+
+    expected, values = tensors_of(state)
+    got, got_values = tensors_of(again)
+    assert expected.keys() == got.keys()
+    assert [] == [name for name in expected if not torch.equal(expected[name], got[name])]
+    assert values == got_values
+    seen = [point for point in kept.points if point[0] <= checkpoint.step] + more.points
+    assert notes.points == seen
+
+
+def test_early_stop_ends_the_stage_and_survives_a_resume(tmp_path):
+    frozen = {"epochs": 30, "lr": 1e-30, "model": "mlp"}  # nothing is learned: no epoch is better
+    trainer, state, session, _ = stage(tmp_path, [EarlyStop(2)], **frozen)
+    trainer.run_stage()
+    assert 3 * 7 == state.step
+    resumed, again, session, _ = stage(tmp_path, [EarlyStop(2)], **frozen)
+    resumed.run_stage(session.store.latest())
+    assert 3 * 7 == again.step
+
+
+def test_accumulation_gives_the_gradients_of_the_whole_batch():
+    pixels, targets = images(24, 5)
+    options = FeedOptions(batch_size=24)
+    batch = next(ResidentFeed(pixels, targets, np.arange(24), PREPROCESS, options).epoch(0))
+    updated = []
+    for steps in (1, 4):
+        seed_everything(1)
+        model = build_model(
+            ModelRequest(name="mlp", num_classes=2, channels=1, image_size=(8, 8))
+        ).model.double()
+        optimizer = build_optimizer("sgd", model.named_parameters(), lr=0.1)
+        state = TrainState(model, model, optimizer, Schedule("constant", {}, 1, 1), None, None)
+        rules = StepRules(objective=_double_loss, device=CPU, grad_accum_steps=steps)
+        train_step(state, batch._replace(images=batch.images.double()), rules)
+        updated.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.allclose(updated[0], updated[1], rtol=1e-10, atol=0)
+
+
+def _double_loss(output, targets):
+    return torch.nn.functional.cross_entropy(output.logits, targets)
+
+
+def poisoned(trainer, steps):
+    """The plan with an objective that gives NaN in the given steps."""
+    good = trainer.plan.rules.objective
+    count = iter(range(10**9))
+
+    def objective(output, targets):
+        loss = good(output, targets)
+        return loss * math.nan if next(count) in steps else loss
+
+    rules = dataclasses.replace(trainer.plan.rules, objective=objective)
+    trainer.plan = dataclasses.replace(trainer.plan, rules=rules)
+
+
+def test_a_non_finite_step_leaves_the_weights_untouched_and_is_told(tmp_path):
+    trainer, state, _, notes = stage(tmp_path, epochs=1, model="mlp")
+    poisoned(trainer, {1})
+    before = []
+    trainer.session.callbacks = CallbackList([_Weights(state, before)])
+    trainer.run_stage()
+    assert torch.equal(before[0], before[1])
+    assert not torch.equal(before[1], before[2])
+    assert any("1 of 3 step(s)" in text for text in notes.warnings)
+
+
+class _Weights(Callback):
+    def __init__(self, state, kept):
+        self.state_of, self.kept = state, kept
+
+    def after_step(self, progress):
+        parameters = self.state_of.model.parameters()
+        self.kept.append(torch.cat([p.detach().flatten().clone() for p in parameters]))
+
+
+def test_a_loss_that_never_becomes_finite_fails_and_keeps_the_last_checkpoint(tmp_path):
+    trainer, _, session, notes = stage(tmp_path, epochs=3)
+    poisoned(trainer, set(range(7, 10**6)))
+    with pytest.raises(RunError, match="does not stay finite"):
+        trainer.run_stage()
+    assert 7 == session.store.latest().step
+    assert [7, 7, 7] == notes.rewound
+
+
+def test_a_bad_stretch_is_rolled_back_at_half_the_rate(tmp_path):
+    trainer, state, session, notes = stage(tmp_path, epochs=2)
+    poisoned(trainer, {7, 8, 9})
+    trainer.run_stage()
+    assert 0.5 == state.rate_scale
+    assert 14 == state.step
+    assert 1 == session.rollbacks
+    assert any("back to step 7" in text for text in notes.warnings)
+
+
+def test_top_checkpoints_by_score_are_kept(tmp_path):
+    trainer, _, session, _ = stage(tmp_path, epochs=8, keep_top=2)
+    trainer.run_stage()
+    best = {entry.step for entry in session.ledger.ranked("accuracy")[:2]}
+    assert best | {49, 56} == set(session.store.steps())
