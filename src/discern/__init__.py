@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from discern.api import train as train
     from discern.base.errors import DiscernError as DiscernError
     from discern.exporting.predictor import Predictions as Predictions
-    from discern.exporting.predictor import Predictor as Classifier
+    from discern.exporting.predictor import Predictor as Classifier  # noqa: F401
     from discern.training.callbacks import Callback as Callback
     from discern.training.callbacks import Progress as Progress
     from discern.training.callbacks import Signal as Signal

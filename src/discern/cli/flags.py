@@ -60,7 +60,7 @@ FLAGS: tuple[Flag, ...] = (
         "Data",
         _WITH_MODEL,
     ),
-    Flag("--channels", "data.channels", "int", "1 grey, 3 RGB", (), "Data"),
+    Flag("--channels", "data.channels", "int", "1 gray, 3 RGB", (), "Data"),
     Flag("--on-bad-image", "data.on_bad_image", "text", "error or skip", (), "Data", _WITH_MODEL),
     Flag(
         "--interpolation",

@@ -13,7 +13,7 @@ from discern.track.run import list_runs, open_run
 
 
 def rerun_command(name: str, root: Path, console: Console) -> int:
-    """Train a finished run again; exit code 3 when the weights differ, naming the inputs that do."""
+    """Train a finished run again; exit code 3 and the differing inputs if the weights differ."""
     run = open_run(name, root)
     if run.status != "finished":
         raise RunError(

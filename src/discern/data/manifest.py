@@ -97,7 +97,7 @@ def join_locations(parts: Sequence[tuple[Locations, Path]]) -> Locations:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One row per image. `split`: int8 [N], a place in SPLITS or -1. See the module's text."""
 

@@ -6,7 +6,6 @@ from a table of our own.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -176,7 +175,9 @@ def count_macs(network: nn.Module, sample: Tensor) -> int:
 
 def imagenet_classes() -> list[tuple[str, str]]:
     """(wnid, name) of the 1,000 ImageNet classes in label order, from timm's own record."""
-    info = importlib.import_module("timm.data").ImageNetInfo("imagenet-1k")
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
     return [
         (info.index_to_label_name(index), info.index_to_description(index, detailed=False))
         for index in range(info.num_classes())

@@ -22,10 +22,18 @@ SET_BY_DISCERN = ("num_classes", "in_chans", "pretrained", "pretrained_cfg", "ch
 _CONSTRUCTOR = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
+def _timm() -> Any:
+    """timm, imported when the first of its networks is wanted: that takes seconds."""
+    import timm
+    import timm.models
+
+    return timm
+
+
 @cache
 def timm_names() -> tuple[str, ...]:
     """Every architecture of the installed timm, sorted."""
-    return tuple(importlib.import_module("timm").list_models())
+    return tuple(_timm().list_models())
 
 
 def is_timm_name(name: str) -> bool:
@@ -38,7 +46,7 @@ def is_timm_name(name: str) -> bool:
 
 def timm_tags(architecture: str) -> tuple[str, ...]:
     """The tags of the weights published for `architecture`, timm's choice first."""
-    registry = importlib.import_module("timm.models")
+    registry = _timm().models
     return tuple(
         full.partition(".")[2]
         for full in registry.get_arch_pretrained_cfgs(architecture)
@@ -51,13 +59,13 @@ def timm_record(name: str) -> dict[str, Any]:
 
     Empty if timm keeps none.
     """
-    record = importlib.import_module("timm.models").get_pretrained_cfg(name)
+    record = _timm().models.get_pretrained_cfg(name)
     return {} if record is None else dict(record.to_dict())
 
 
 def has_weights(name: str) -> bool:
     """True if timm knows where weights for `name` are published."""
-    record = importlib.import_module("timm.models").get_pretrained_cfg(name)
+    record = _timm().models.get_pretrained_cfg(name)
     return bool(record is not None and record.has_weights)
 
 
@@ -88,14 +96,14 @@ def build_timm(
     Raises ConfigError for an argument that its builder does not know.
     """
     architecture = name.partition(".")[0]
-    entry = importlib.import_module("timm.models").model_entrypoint(architecture)
+    entry = _timm().models.model_entrypoint(architecture)
     check_arguments(entry, arguments, where=f"model '{name}'", given=SET_BY_DISCERN)
     given = dict(arguments)
     bound = bool(timm_record(name).get("fixed_input_size"))
     if bound and image_size is not None:
         given.setdefault("img_size", image_size)
     try:
-        network = importlib.import_module("timm").create_model(
+        network = _timm().create_model(
             name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **given
         )
     except (TypeError, AssertionError, KeyError) as error:

@@ -7,7 +7,6 @@ used. A group's `base_lr` is the rate before the schedule: the trainer sets
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -153,7 +152,8 @@ def _open_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 def _open_timm(name: str) -> Callable[..., torch.optim.Optimizer]:
     # timm costs seconds to import, so only those who name it pay.
-    factory = importlib.import_module("timm.optim")
+    import timm.optim as factory
+
     known = factory.list_optimizers()
     if name not in known:
         raise ConfigError(

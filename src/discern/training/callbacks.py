@@ -44,18 +44,18 @@ class Progress:
     `readings` are the last plain figures, such as `train/loss`.
     """
 
-    stage: str = ""
-    step: int = 0
-    stage_step: int = 0
-    stage_steps: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    batch: int = 0
-    batches: int = 0
-    samples: int = 0
-    readings: Mapping[str, float] = field(default_factory=dict)
-    best: float | None = None
-    best_step: int | None = None
+    stage: str = field(default="", init=False)
+    step: int = field(default=0, init=False)
+    stage_step: int = field(default=0, init=False)
+    stage_steps: int = field(default=0, init=False)
+    epoch: int = field(default=0, init=False)
+    epochs: int = field(default=0, init=False)
+    batch: int = field(default=0, init=False)
+    batches: int = field(default=0, init=False)
+    samples: int = field(default=0, init=False)
+    readings: Mapping[str, float] = field(default_factory=dict, init=False)
+    best: float | None = field(default=None, init=False)
+    best_step: int | None = field(default=None, init=False)
 
 
 class Callback:

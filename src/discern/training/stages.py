@@ -131,16 +131,16 @@ def _state(
     )
     scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
     network = torch.compile(model) if training.config.compute.compile else model
-    return TrainState(
+    state = TrainState(
         model=model,
         network=network,  # type: ignore[arg-type]
         optimizer=optimizer,
         schedule=schedule,
         ema=None if config.ema is None else ModelEma(model, config.ema),
         scaler=scaler,
-        step=step,
-        samples=samples,
     )
+    state.step, state.samples = step, samples
+    return state
 
 
 def probe_precision(

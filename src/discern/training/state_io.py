@@ -94,8 +94,6 @@ def _restore_random(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     random.setstate((3, tuple(states["python"]), states["python_gauss"]))
     version, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state(
-        (version, np.array(keys, dtype=np.uint32), position, has_gauss, gauss)
-    )
+    np.random.set_state((version, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -6,7 +6,7 @@ Its results stay on the device; reading one is the reader's cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -29,10 +29,10 @@ class TrainState:
     schedule: Schedule
     ema: ModelEma | None
     scaler: torch.amp.GradScaler | None
-    step: int = 0
-    stage_step: int = 0
-    samples: int = 0
-    rate_scale: float = 1.0  # halved by each rollback
+    step: int = field(default=0, init=False)
+    stage_step: int = field(default=0, init=False)
+    samples: int = field(default=0, init=False)
+    rate_scale: float = field(default=1.0, init=False)  # halved by each rollback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

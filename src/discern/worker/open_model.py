@@ -40,7 +40,7 @@ class OpenRequest:
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A network on its device with all that evaluation needs. `aliases`: other spellings of classes."""
+    """A network on its device with what evaluation needs; `aliases`: other spellings of classes."""
 
     name: str
     model: Classifier
@@ -163,7 +163,7 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
 
 
 def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int]]:
-    """(names in label order, other spellings): ImageNet's, or those of a CSV with a `name` column."""
+    """(names in label order, other spellings): ImageNet's, or those of a CSV."""
     if file is None:
         pairs = imagenet_classes()
         names = tuple(name for _, name in pairs)

@@ -34,7 +34,7 @@ _SMALLEST = 16
 CHOOSE_ON_TEST = "test"  # `--val test`: the model is chosen on the images that it is reported on
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
     """A training, ready to start. `choices` are stored in the run and reread on resume."""
 
@@ -213,7 +213,7 @@ def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
 def _normalization(
     plan: TrainingPlan, built: BuiltModel, preprocess: Preprocess
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std: given, stored by an earlier attempt, a pretrained network's own, or measured."""
+    """Mean and std: given, stored by an earlier attempt, the pretrained network's, or measured."""
     data = plan.config.data
     if data.mean is not None and data.std is not None:
         return tuple(data.mean), tuple(data.std)

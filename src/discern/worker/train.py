@@ -59,7 +59,7 @@ def train(request: Request, console: Console) -> dict[str, Any]:
     run = named or _same_request(request, plan, root)
     if run is not None:
         _check_same(plan, run)
-        plan.choices = dict(run.record.get("choices") or {})
+        plan.choices.update(run.record.get("choices") or {})
     built = build_network(plan)
     preprocess = choose_preprocess(plan, built)
     flip = _allow_flip(plan)

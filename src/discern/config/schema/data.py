@@ -43,7 +43,7 @@ class DataConfig(Section):
         None, description="side, or [height, width], in pixels; default: by network and images"
     )
     channels: Literal[1, 3] | None = Field(
-        None, description="1 grey, 3 RGB; default: grey if at least 95 % of the images are"
+        None, description="1 gray, 3 RGB; default: gray if at least 95 % of the images are"
     )
     fit: Literal["crop", "pad", "squish"] = Field(
         "crop", description="how an image of another shape is brought to the network's"

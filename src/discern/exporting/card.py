@@ -1,0 +1,82 @@
+"""The model card: `README.md` of a bundle, readable by people and by Hugging Face tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from discern.exporting.content import BundleContent
+from discern.exporting.reader_configs import opens_in_timm
+
+_SHOWN_CLASSES = 50
+
+
+def model_card(content: BundleContent) -> str:
+    """The card as Markdown with YAML front matter."""
+    from discern.config.yaml_text import dump_text
+
+    front: dict[str, Any] = {
+        "library_name": "timm" if opens_in_timm(content) else "discern",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "discern"],
+    }
+    if content.weights_license:
+        front["license"] = content.weights_license
+    preprocess = content.preprocess
+    classes = content.heads[0].classes
+    shown = ", ".join(classes[:_SHOWN_CLASSES])
+    more = f" and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
+    size = f"{preprocess.height} x {preprocess.width} x {preprocess.channels}"
+    lines = [
+        "---",
+        dump_text(front).rstrip(),
+        "---",
+        "",
+        f"# {content.run or content.architecture}",
+        "",
+        f"An image classifier: {content.architecture}, {len(classes)} classes, input {size}.",
+        "",
+        *_score_lines(content),
+        f"Classes: {shown}{more}.",
+        "",
+        "## Reading it",
+        "",
+        "```python",
+        "import discern",
+        "",
+        'discern.load("PATH").predict("image.jpg")',
+        "```",
+        "",
+    ]
+    if opens_in_timm(content):
+        lines += ["timm opens it too: `timm.create_model('local-dir:PATH')`.", ""]
+    else:
+        lines += [
+            "Its network is Discern's own: other readers open the tensors, not the model.",
+            "",
+        ]
+    lines += [
+        "Every image is decoded, turned upright, resized "
+        f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and "
+        f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}.",
+        "`golden/` holds sample images with the logits that this model gives for them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _score_lines(content: BundleContent) -> list[str]:
+    scores, facts = content.scores, content.trained_on
+    lines = []
+    if scores:
+        lines.append(
+            f"Accuracy {scores['accuracy']:.4f} on {scores['count']} images of the split "
+            f"{scores.get('split', 'test')} (95 % interval {scores['accuracy_low']:.4f} to "
+            f"{scores['accuracy_high']:.4f})."
+        )
+        if facts.get("chosen_on_reported"):
+            lines.append("The model was chosen on the test images: this score is too good.")
+        lines.append("")
+    if facts.get("data"):
+        counts = ", ".join(f"{name} {count}" for name, count in (facts.get("images") or {}).items())
+        lines += [f"Trained on {facts['data']}: {counts}.", ""]
+    return lines

@@ -1,0 +1,116 @@
+"""Gathers what a report shows from a run or an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from discern.data.images import Pixels, decode_image
+from discern.data.sources import Source
+from discern.track.run import RunWriter
+from discern.training.material import Material
+from discern.training.scores import EvalTable
+from discern.worker.open_model import OpenedModel
+from discern.worker.plan import TrainingPlan
+from discern.workflows.report import ReportContent
+
+_CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy")
+
+
+def report_content(
+    plan: TrainingPlan,
+    material: Material,
+    table: EvalTable,
+    writer: RunWriter,
+    metrics: dict[str, Any],
+    val_metrics: dict[str, Any] | None,
+) -> ReportContent:
+    """What the report of a finished training shows."""
+    series = writer.run.read_all()
+    run = writer.run.id
+    return ReportContent(
+        title=f"{run}: {plan.config.model.name} on {plan.scanned.name}",
+        table=table,
+        names=[material.source.name(int(position)) for position in table.positions],
+        ids=material.manifest.ids[table.positions].tolist(),
+        metrics=metrics,
+        val_metrics=val_metrics,
+        curves={
+            name: (series[name].steps, series[name].values) for name in _CURVES if name in series
+        },
+        facts=_facts(plan, material),
+        warnings=_warnings(plan, metrics),
+        config_text=writer.run.config_text(),
+        commands=(
+            f"discern predict {run} IMAGE.jpg",
+            f"discern eval {run} DATA",
+            f"discern runs show {run}",
+            f"discern runs rerun {run}",
+        ),
+        thumbnail=thumbnails(material.source),
+    )
+
+
+def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
+    scanned, preprocess = plan.scanned, material.preprocess
+    counts = {split: sum(numbers.values()) for split, numbers in scanned.manifest.counts().items()}
+    drawn = f"drawn at random, stratified, seed {plan.config.data.split_seed}"
+    return {
+        "data": scanned.manifest.layout,
+        "images": ", ".join(f"{split} {count}" for split, count in counts.items()),
+        "split": drawn if scanned.random_split else "as given",
+        "network": f"{plan.config.model.name}, weights {plan.config.model.weights}",
+        "input": f"{preprocess.height} x {preprocess.width} x {preprocess.channels}",
+        "recipe": plan.recipe,
+        "device": str(plan.device),
+        "precision": f"{plan.choices['precision']['value']} ({plan.choices['precision']['reason']})",
+        "seed": str(plan.config.seed),
+        "left out": f"{len(scanned.problems)} unreadable images",
+    }
+
+
+def _warnings(plan: TrainingPlan, metrics: dict[str, Any]) -> tuple[str, ...]:
+    found = []
+    if plan.chosen_on_reported:
+        found.append("Chosen on the test images: this score is too good.")
+    if plan.scanned.problems:
+        found.append(f"{len(plan.scanned.problems)} unreadable images were left out.")
+    if metrics["count"] < 100:
+        found.append(f"Only {metrics['count']} images were scored: see the interval.")
+    return tuple(found)
+
+
+def evaluation_content(
+    opened: OpenedModel, material: Material, table: EvalTable, metrics: dict[str, Any]
+) -> ReportContent:
+    """What the report of `discern eval` shows."""
+    preprocess = material.preprocess
+    return ReportContent(
+        title=f"{opened.name} on {material.manifest.layout}",
+        table=table,
+        names=[material.source.name(int(position)) for position in table.positions],
+        ids=material.manifest.ids[table.positions].tolist(),
+        metrics=metrics,
+        facts={
+            "data": material.manifest.layout,
+            "model": opened.name,
+            "input": f"{preprocess.height} x {preprocess.width} x {preprocess.channels}",
+            "resampling": f"{preprocess.interpolation}, crop share {preprocess.crop_pct:g}",
+            "device": str(opened.device),
+        },
+        thumbnail=thumbnails(material.source),
+    )
+
+
+def thumbnails(source: Source) -> Callable[[int], Pixels]:
+    """Pixels of an image by its position, as it is in its file."""
+
+    def pixels(position: int) -> Pixels:
+        image = source.read(position)
+        if isinstance(image, bytes):
+            return decode_image(image, channels=3, name=source.name(position))
+        return np.ascontiguousarray(image)
+
+    return pixels

@@ -1,0 +1,161 @@
+"""The folder `report/`: everything that one evaluation says, as files and as one page.
+
+report.json, per_class.csv, confusion.csv, predictions.csv, predictions.parquet, confusion.png,
+curves.png, index.html. Written beside and renamed: a reader sees the old report or the new one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.data.images import Pixels
+from discern.exporting.csv_cells import csv_cell
+from discern.exporting.folders import replaced_folder
+from discern.training.scores import EvalTable, confusion_matrix, most_confused_pairs, per_class
+from discern.workflows.report_page import render_page
+from discern.workflows.report_pictures import confusion_picture, curves_picture
+
+MARKER = "report.json"
+Points = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContent:
+    """What a report is made of.
+
+    `names` and `ids`: per row of `table`. `metrics` as in run.json. `curves`: series name to
+    (steps, values). `thumbnail` gives an image's pixels by its manifest position, for the page.
+    """
+
+    title: str
+    table: EvalTable
+    names: list[str]
+    ids: list[str]
+    metrics: Mapping[str, Any]
+    val_metrics: Mapping[str, Any] | None = None
+    curves: Mapping[str, Points] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    config_text: str = ""
+    commands: tuple[str, ...] = ()
+    thumbnail: Callable[[int], Pixels] | None = None
+
+
+def write_report(folder: Path, content: ReportContent) -> None:
+    """Write the report to `folder`, replacing an older report there."""
+    with replaced_folder(folder, marker=MARKER) as temporary:
+        (temporary / "per_class.csv").write_text(per_class_csv(content.table), encoding="utf-8")
+        (temporary / "confusion.csv").write_text(confusion_csv(content.table), encoding="utf-8")
+        _write_predictions(temporary, content)
+        confusion = confusion_picture(confusion_matrix(content.table), content.table.classes)
+        (temporary / "confusion.png").write_bytes(confusion)
+        curves = curves_picture(content.curves) if content.curves else None
+        if curves is not None:
+            (temporary / "curves.png").write_bytes(curves)
+        (temporary / MARKER).write_text(
+            json.dumps(report_record(content), indent=2, ensure_ascii=False, allow_nan=False)
+            + "\n",
+            encoding="utf-8",
+        )
+        page = render_page(content, confusion, curves)
+        (temporary / "index.html").write_text(page, encoding="utf-8")
+
+
+def report_record(content: ReportContent) -> dict[str, Any]:
+    """All figures of the report as one JSON object."""
+    return {
+        "version": 1,
+        "title": content.title,
+        "metrics": dict(content.metrics),
+        "val_metrics": None if content.val_metrics is None else dict(content.val_metrics),
+        "warnings": list(content.warnings),
+        "facts": dict(content.facts),
+        "per_class": class_rows(content.table),
+        "most_confused": [
+            {"true": pair.true, "predicted": pair.predicted, "count": pair.count}
+            for pair in most_confused_pairs(content.table, 20)
+        ],
+    }
+
+
+def class_rows(table: EvalTable) -> list[dict[str, Any]]:
+    """Support, precision, recall and F1 of each class; None where it is not defined."""
+    scores = per_class(table)
+
+    def plain(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    return [
+        {
+            "class": name,
+            "support": int(scores.support[row]),
+            "precision": plain(scores.precision[row]),
+            "recall": plain(scores.recall[row]),
+            "f1": plain(scores.f1[row]),
+        }
+        for row, name in enumerate(scores.classes)
+    ]
+
+
+def _csv_text(rows: list[list[Any]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def per_class_csv(table: EvalTable) -> str:
+    """class, support, precision, recall, f1; an undefined figure is an empty cell."""
+    rows: list[list[Any]] = [["class", "support", "precision", "recall", "f1"]]
+    for row in class_rows(table):
+        figures = [row[key] for key in ("precision", "recall", "f1")]
+        cells = ["" if value is None else f"{value:.6f}" for value in figures]
+        rows.append([csv_cell(row["class"]), row["support"], *cells])
+    return _csv_text(rows)
+
+
+def confusion_csv(table: EvalTable) -> str:
+    """Counts: a row per true class, a column per predicted one."""
+    names = [csv_cell(name) for name in table.classes]
+    matrix = confusion_matrix(table)
+    return _csv_text(
+        [["true \\ predicted", *names]]
+        + [[name, *row.tolist()] for name, row in zip(names, matrix, strict=True)]
+    )
+
+
+def _write_predictions(folder: Path, content: ReportContent) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = content.table
+    classes = np.array(table.classes, dtype=object)
+    labeled = table.targets >= 0
+    columns: dict[str, list[Any]] = {
+        "image": content.names,
+        "id": content.ids,
+        "true": [
+            classes[t] if known else "" for t, known in zip(table.targets, labeled, strict=True)
+        ],
+        "predicted": classes[table.top_classes[:, 0]].tolist(),
+        "probability": [round(float(p), 6) for p in table.top_probabilities[:, 0]],
+        "correct": (table.top_classes[:, 0] == table.targets).tolist(),
+        "loss": [round(float(v), 6) if np.isfinite(v) else None for v in table.losses],
+    }
+    for k in range(1, table.top_classes.shape[1]):
+        columns[f"class{k + 1}"] = classes[table.top_classes[:, k]].tolist()
+        columns[f"probability{k + 1}"] = [round(float(p), 6) for p in table.top_probabilities[:, k]]
+    pq.write_table(pa.table(columns), folder / "predictions.parquet")
+    rows = [
+        [csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
+        for row in zip(*columns.values(), strict=True)
+    ]
+    (folder / "predictions.csv").write_text(_csv_text([list(columns), *rows]), encoding="utf-8")
