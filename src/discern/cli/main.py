@@ -10,6 +10,7 @@ import typer
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DiscernError
 from discern.base.names import did_you_mean
+from discern.base.version import __version__
 from discern.cli.config_commands import config_app
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
@@ -46,9 +47,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),  # noqa: FBT001
 ) -> None:
     if version:
-        import discern
-
-        typer.echo(discern.__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 

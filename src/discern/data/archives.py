@@ -106,7 +106,7 @@ def list_tar(path: Path) -> Listing:
 
 
 def _safe_name(name: str, path: Path) -> str | None:
-    """A member's name without `./`; hidden ones give None. Raises DataError for a path out of it."""
+    """A member's name without `./`, None if hidden. Raises DataError for a path out of it."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
         raise DataError("an entry of the archive leads out of it", where=path, got=name)

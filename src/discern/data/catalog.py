@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from discern.base.errors import DataError
-
 BUILT_IN = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 
 

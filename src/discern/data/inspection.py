@@ -210,7 +210,7 @@ class _ScanCache:
 def refuse_or_skip(
     listing: Listing, inspection: Inspection, on_bad_image: str
 ) -> tuple[NDArray[np.int64], list[Problem]]:
-    """(rows of the sound images, problems). Raises DataError listing the bad ones unless skipped."""
+    """(rows of sound images, problems). Raises DataError listing the bad ones unless skipped."""
     problems = [
         Problem("unreadable", str(Path(str(listing.locations.paths[row]))), text)
         for row, text in enumerate(inspection.errors)

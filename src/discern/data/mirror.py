@@ -67,7 +67,8 @@ def _thumbnail(image: bytes | Pixels) -> NDArray[np.float64]:
         pixels, height=SIDE, width=SIDE, interpolation="area", crop_pct=1.0, fit="squish"
     )
     grey = small.astype(np.float64).mean(2)
-    return (grey - grey.mean()) / (grey.std() + 1.0)
+    scaled: NDArray[np.float64] = (grey - grey.mean()) / (grey.std() + 1.0)
+    return scaled
 
 
 def _design(images: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +82,9 @@ def _fit(
     design = _design(images)
     wanted = np.eye(classes)[labels]
     gram = design.T @ design + RIDGE * np.eye(design.shape[1])
-    solution: NDArray[np.float64] = np.linalg.solve(gram, design.T @ wanted)
+    solution: NDArray[np.float64] = np.asarray(
+        np.linalg.solve(gram, design.T @ wanted), dtype=np.float64
+    )
     return solution
 
 

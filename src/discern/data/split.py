@@ -50,7 +50,7 @@ def stratified_split(
     shares: dict[int, float],
     seed: int,
 ) -> NDArray[np.int8]:
-    """Split codes int8 [N]: each class gives `shares[code]` of its images to `code`, the rest to train.
+    """Split codes int8 [N]: each class gives `shares[code]` of its images to `code`, the rest train.
 
     Counts are rounded, at least 1 of each class goes to each code with a share. Unlabeled images
     go to train. Raises DataError for a class with too few images.
@@ -79,7 +79,7 @@ def stratified_split(
 
 @dataclass(frozen=True, slots=True)
 class SplitOutcome:
-    """Split codes, which split the score is reported on, by which name, and whether it was drawn."""
+    """Split codes, the name of the split that is reported (code test), and whether it was drawn."""
 
     codes: NDArray[np.int8]
     reported: str

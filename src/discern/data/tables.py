@@ -100,7 +100,7 @@ def _read_csv(path: Path, delimiter: str) -> Columns:
 
 
 def list_table(path: Path, label: str | None = None) -> Listing:
-    """The images that a table names. Relative paths are from the table's folder. Raises DataError."""
+    """The images that a table names; relative paths are from its folder. Raises DataError."""
     columns = read_columns(path)
     paths = [
         str(value) for value in columns[_find(columns, None, PATH_COLUMNS, "image path", path)]

@@ -19,6 +19,7 @@ from torch import nn
 
 from discern.base.errors import ConfigError, ModelError
 from discern.base.files import hash_file
+from discern.base.version import __version__
 from discern.data.images import Preprocess
 from discern.exporting.card import model_card
 from discern.exporting.content import OWN_PREFIX, BundleContent, HeadRecord, single_head
@@ -53,8 +54,6 @@ class Bundle:
 
 def save_bundle(path: Path, content: BundleContent) -> None:
     """Write a bundle to `path`; an older bundle there is replaced when the new one is complete."""
-    from discern import __version__
-
     # Golden logits are made as a replay makes them: a float32 copy on the CPU.
     model = copy.deepcopy(content.model).to("cpu").float().eval()
     network = getattr(model, "network", model)

@@ -55,8 +55,8 @@ def model_card(content: BundleContent) -> str:
             "",
         ]
     lines += [
-        "Every image is decoded, turned upright, resized "
-        f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and "
+        "Every image is decoded, turned upright, resized",
+        f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and",
         f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}.",
         "`golden/` holds sample images with the logits that this model gives for them.",
         "",

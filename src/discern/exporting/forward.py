@@ -15,7 +15,7 @@ from discern.data.images import Pixels, Preprocess
 
 
 def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.device) -> Tensor:
-    """Stack uint8 [H, W, C] images into float32 [N, C, H, W] on `device`: (x / 255 - mean) / std."""
+    """uint8 [H, W, C] images as float32 [N, C, H, W] on `device`: (x / 255 - mean) / std."""
     stacked = torch.from_numpy(np.stack(images)).to(device)
     batch = stacked.permute(0, 3, 1, 2).to(torch.float32).div_(255)
     mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)

@@ -126,7 +126,7 @@ def _named(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, Image
     single = isinstance(images, (str, Path, bytes)) or (
         isinstance(images, np.ndarray) and images.ndim in (2, 3)
     )
-    several: Iterable[Any] = [images] if single else images
+    several: Any = [images] if single else images
     for number, image in enumerate(several):
         yield (str(image) if isinstance(image, (str, Path)) else f"image {number}"), image
 

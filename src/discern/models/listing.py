@@ -175,9 +175,10 @@ def count_macs(network: nn.Module, sample: Tensor) -> int:
 
 def imagenet_classes() -> list[tuple[str, str]]:
     """(wnid, name) of the 1,000 ImageNet classes in label order, from timm's own record."""
-    from timm.data import ImageNetInfo
+    import timm.data
 
-    info = ImageNetInfo("imagenet-1k")
+    library: Any = timm.data
+    info = library.ImageNetInfo("imagenet-1k")
     return [
         (info.index_to_label_name(index), info.index_to_description(index, detailed=False))
         for index in range(info.num_classes())

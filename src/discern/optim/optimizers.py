@@ -152,7 +152,9 @@ def _open_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 def _open_timm(name: str) -> Callable[..., torch.optim.Optimizer]:
     # timm costs seconds to import, so only those who name it pay.
-    import timm.optim as factory
+    import timm.optim
+
+    factory: Any = timm.optim
 
     known = factory.list_optimizers()
     if name not in known:

@@ -16,6 +16,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from discern.base.version import __version__
+
 PACKAGES: Final = (
     "discern",
     "torch",
@@ -69,8 +71,6 @@ def package_versions() -> dict[str, str | None]:
             versions[name] = None
     if versions["discern"] is None:
         # Run from a source tree that is not installed.
-        from discern import __version__
-
         versions["discern"] = __version__
     return versions
 

@@ -115,8 +115,10 @@ class Material:
             return SmallImageAugment(**{"pad": pad, "flip": self.settings.flip, **arguments})
         if name == "photo":
             check_arguments(PhotoAugment, arguments, where="augment 'photo'")
-            pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
-            return PhotoAugment(**{"flip": self.settings.flip, **pairs})
+            given: dict[str, Any] = {"flip": self.settings.flip}
+            for key, value in arguments.items():
+                given[key] = tuple(value) if isinstance(value, list) else value
+            return PhotoAugment(**given)
         raise ConfigError(
             "no such augmentation", where="augment", got=name, expected="auto, none, small or photo"
         )

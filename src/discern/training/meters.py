@@ -20,10 +20,10 @@ class Meters:
 
     def update(self, result: StepResult) -> None:
         """Add one step; a non-finite loss shows in the mean, as it should."""
-        self._loss.add_(result.loss, alpha=result.count)
+        self._loss.add_(result.loss, alpha=result.samples)
         self._correct.add_(result.correct)
         self._bad.add_(~result.finite)
-        self.count += result.count
+        self.count += result.samples
         self.steps += 1
 
     def read(self) -> dict[str, float]:

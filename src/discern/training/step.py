@@ -53,7 +53,7 @@ class StepResult(NamedTuple):
     loss: Tensor
     correct: Tensor
     finite: Tensor
-    count: int
+    samples: int
 
 
 def train_step(state: TrainState, batch: Batch, rules: StepRules) -> StepResult:

@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from discern.base.errors import Interrupted, RunError
 from discern.feed.batch import Feed
+from discern.models.classifier import Classifier
 from discern.training.callbacks import CallbackList, Progress, Signal
 from discern.training.checkpoints import Checkpoint, CheckpointStore
 from discern.training.evaluate import evaluate
@@ -79,7 +80,7 @@ class Session:
     train_seconds: float = 0.0  # first batch to last update; evaluations and saving apart
 
 
-class _Rollback(Exception):  # noqa: N818
+class _Rollback(Exception):
     """Unwinds the loop to the last checkpoint."""
 
 
@@ -258,7 +259,7 @@ class Trainer:
     def _judge_nonfinite(self, bad: int, steps: int) -> Signal:
         """A few left-out steps are noted; nothing but such, or bad weights, mean going back."""
         self.session.recorder.warn(
-            f"{bad} of {steps} step(s) up to step {self.state.step} had a non-finite loss or gradient"
+            f"{bad} of {steps} step(s) up to step {self.state.step} had a loss that is not finite"
             + (" and were left out" if self.plan.rules.guard else "")
         )
         if bad < steps and all_finite(self.state.model.state_dict()):
@@ -271,7 +272,7 @@ class Trainer:
         progress = session.progress
         session.callbacks.call("before_evaluation", progress)
         started = time.monotonic()
-        model = state.model if state.ema is None else state.ema.model
+        model = state.model if state.ema is None else cast("Classifier", state.ema.model)
         table = evaluate(
             model,
             plan.val_feed,
@@ -342,7 +343,7 @@ class Trainer:
             raise RunError(
                 "the loss does not stay finite",
                 where=f"stage {self.plan.name}, step {self.state.step}",
-                got=f"non-finite weights after {MAX_ROLLBACKS} returns to a checkpoint at half the rate",
+                got=f"it failed again after {MAX_ROLLBACKS} returns to a checkpoint at half the rate",
                 hint="lower --lr, set --clip-grad 1, or use --precision fp32",
             )
         scale = self.state.rate_scale * 0.5

@@ -176,7 +176,7 @@ def _tell(
     table: EvalTable, metrics: dict[str, Any], seconds: float, out: str | None, console: Console
 ) -> None:
     score = (
-        f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} images, split {metrics['split']} "
+        f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} images of {metrics['split']} "
         f"(95 %: {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
     )
     console.result(console.paint(score, "bold"))

@@ -168,7 +168,7 @@ def build_network(plan: TrainingPlan) -> BuiltModel:
     )
     built.model.to(plan.device.torch_device)
     if config.compute.channels_last:
-        built.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        built.model.to(memory_format=torch.channels_last)
     return built
 
 

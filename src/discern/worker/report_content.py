@@ -55,6 +55,7 @@ def report_content(
 
 def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
     scanned, preprocess = plan.scanned, material.preprocess
+    precision = plan.choices["precision"]
     counts = {split: sum(numbers.values()) for split, numbers in scanned.manifest.counts().items()}
     drawn = f"drawn at random, stratified, seed {plan.config.data.split_seed}"
     return {
@@ -65,7 +66,7 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
         "input": f"{preprocess.height} x {preprocess.width} x {preprocess.channels}",
         "recipe": plan.recipe,
         "device": str(plan.device),
-        "precision": f"{plan.choices['precision']['value']} ({plan.choices['precision']['reason']})",
+        "precision": f"{precision['value']} ({precision['reason']})",
         "seed": str(plan.config.seed),
         "left out": f"{len(scanned.problems)} unreadable images",
     }

@@ -86,7 +86,7 @@ def _headline(content: ReportContent) -> str:
 
 def _bar(value: float) -> str:
     if np.isnan(value):
-        return "<td class='num'>–</td>"
+        return "<td class='num'>-</td>"
     return f"<td class='num bar' style='--v:{100 * value:.1f}%'>{value:.3f}</td>"
 
 
@@ -96,7 +96,8 @@ def _class_table(content: ReportContent) -> str:
     note = ""
     if len(order) > _ROWS:
         order = np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:_ROWS]
-        note = f"<p class='sub'>The {_ROWS} weakest of {len(scores.classes)} classes; all are in per_class.csv.</p>"
+        whole = f"{_ROWS} weakest of {len(scores.classes)} classes; all are in per_class.csv"
+        note = f"<p class='sub'>The {whole}.</p>"
     rows = "".join(
         f"<tr><th>{html.escape(scores.classes[row])}</th><td class='num'>{scores.support[row]}</td>"
         f"{_bar(scores.precision[row])}{_bar(scores.recall[row])}{_bar(scores.f1[row])}</tr>"

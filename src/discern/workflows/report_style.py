@@ -18,10 +18,12 @@ h2{font-size:15px;font-weight:600;margin:0 0 12px}
 font-variant-numeric:tabular-nums}
 .score small{font-size:28px;font-weight:500;color:var(--soft);margin-left:4px}
 .sub{color:var(--soft);margin:8px 0 12px}
-.warn{background:var(--warnback);color:var(--warn);border-radius:8px;padding:8px 12px;margin:0 0 12px}
+.warn{background:var(--warnback);color:var(--warn);border-radius:8px;
+padding:8px 12px;margin:0 0 12px}
 .interval{position:relative;height:8px;border-radius:4px;background:var(--line);margin:0 0 20px}
 .interval i{position:absolute;top:0;bottom:0;border-radius:4px;background:var(--blue);opacity:.35}
-.interval b{position:absolute;top:-3px;width:2px;height:14px;margin-left:-1px;background:var(--blue)}
+.interval b{position:absolute;top:-3px;
+width:2px;height:14px;margin-left:-1px;background:var(--blue)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:12px}
 .tiles div{border-top:2px solid var(--line);padding-top:8px}
 .tiles b{display:block;font-size:20px;font-weight:600;font-variant-numeric:tabular-nums}
@@ -46,6 +48,7 @@ figure img{display:block;height:96px;max-width:100%;border-radius:6px;object-fit
 figcaption{font-size:13px;line-height:1.35;margin-top:6px;overflow-wrap:anywhere}
 pre{margin:0;overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace}
 summary{cursor:pointer;font-weight:600;margin-bottom:8px}
-@media(max-width:480px){main{padding:8px 8px 32px}header,section{padding:16px}.score{font-size:48px}}
+@media(max-width:480px){main{padding:8px 8px 32px}header,section{padding:16px}
+.score{font-size:48px}}
 @media print{body{background:#fff}header,section{break-inside:avoid}}
-""".strip().replace("\n", "")
+""".strip()
