@@ -1,63 +1,285 @@
-"""Built-in data sets (interim: digits and idx files)."""
+"""The built-in data sets: found in a folder, or downloaded; read from their original files.
+
+digits comes with scikit-learn. mnist and fashion-mnist are four idx files each, cifar10 and
+cifar100 an archive or folder of python batches or of the binary version.
+"""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-BUILT_IN = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+from discern.base.errors import DataError
+from discern.base.files import cache_folder
+from discern.data.cifar_files import batch_arrays, read_batch, read_binary
+from discern.data.download import RemoteFile, fetch_all
+from discern.data.idx_files import read_idx
+
+BUILT_IN: Final = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+
+_MNIST_MIRRORS: Final = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+)
+_FASHION_MIRRORS: Final = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",)
+_CIFAR_MIRRORS: Final = ("https://www.cs.toronto.edu/~kriz",)
+_IDX_NAMES: Final = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+# The sums that the sets' authors and the common loaders publish.
+_IDX_SUMS: Final = {
+    "mnist": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
+    "fashion-mnist": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+}
+_FASHION_CLASSES: Final = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
+_DIGITS: Final = tuple(str(digit) for digit in range(10))
+
+Progress = Callable[[int, int], None]
+Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CatalogData:
+    """A built-in set: pixels uint8 [N, H, W, C] and targets int64 [N] by split, and class names.
+
+    digits has no given split: its only part is called `all`.
+    """
+
     name: str
     classes: tuple[str, ...]
     pixels: dict[str, NDArray[np.uint8]]
     targets: dict[str, NDArray[np.int64]]
-    files: tuple[Path, ...]
     layout: str
 
 
-def read_catalog(
-    name: str, root: str | None, progress: Callable[[int, int], None] | None = None
-) -> CatalogData:
+@dataclass(frozen=True, slots=True)
+class _Cifar:
+    """What differs between CIFAR-10 and CIFAR-100."""
+
+    archive: RemoteFile
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    names_key: str
+    label_key: str
+    binary_archive: str
+    binary_folder: str
+    binary_train: tuple[str, ...]
+    binary_test: str
+    binary_names: str
+    label_bytes: int
+
+
+_CIFARS: Final = {
+    "cifar10": _Cifar(
+        RemoteFile("cifar-10-python.tar.gz", _CIFAR_MIRRORS, "c58f30108f718f92721af3b95e74349a"),
+        "cifar-10-batches-py", tuple(f"data_batch_{k}" for k in range(1, 6)), "test_batch",
+        "batches.meta", "label_names", "labels",
+        "cifar-10-binary.tar.gz", "cifar-10-batches-bin",
+        tuple(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin", "batches.meta.txt", 1,
+    ),
+    "cifar100": _Cifar(
+        RemoteFile("cifar-100-python.tar.gz", _CIFAR_MIRRORS, "eb9058c3a382ffc7106e4002c42a8d85"),
+        "cifar-100-python", ("train",), "test", "meta", "fine_label_names", "fine_labels",
+        "cifar-100-binary.tar.gz", "cifar-100-binary",
+        ("train.bin",), "test.bin", "fine_label_names.txt", 2,
+    ),
+}  # fmt: skip
+
+
+def read_catalog(name: str, root: str | None, progress: Progress | None = None) -> CatalogData:
+    """The built-in set `name`, from the folder `root`, else from the cache or a download.
+
+    Raises DataError if files are missing in `root`, damaged, or cannot be downloaded.
+    """
     if name == "digits":
-        from sklearn.datasets import load_digits
+        return _digits()
+    if name in _IDX_SUMS:
+        return _idx_set(name, root, progress)
+    return _cifar_set(name, root, progress)
 
-        d = load_digits()
-        px = np.rint(d.images * 255 / 16).astype(np.uint8)[..., None]
-        return CatalogData(
-            name,
-            tuple(map(str, range(10))),
-            {"all": px},
-            {"all": d.target.astype(np.int64)},
-            (),
-            "built-in digits",
-        )
-    base = Path(root or ".")
 
-    def idx(n):
-        b = gzip.open(base / n).read()
-        nd = b[3]
-        dims = np.frombuffer(b, ">u4", nd, 4)
-        return np.frombuffer(b, np.uint8, offset=4 + 4 * nd).reshape(dims)
+def _digits() -> CatalogData:
+    from sklearn.datasets import load_digits
 
+    bunch = load_digits()
+    # The values are 0 to 16: counts of ink in 4 x 4 cells.
+    pixels = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8)[:, :, :, None]
+    targets = bunch.target.astype(np.int64)
+    return CatalogData("digits", _DIGITS, {"all": pixels}, {"all": targets}, "built-in digits")
+
+
+def _idx_set(name: str, root: str | None, progress: Progress | None) -> CatalogData:
+    if root is None:
+        mirrors = _MNIST_MIRRORS if name == "mnist" else _FASHION_MIRRORS
+        pairs = zip(_IDX_NAMES, _IDX_SUMS[name], strict=True)
+        wanted = [RemoteFile(file, mirrors, md5) for file, md5 in pairs]
+        paths = fetch_all(wanted, cache_folder("data", name), progress=progress)
+    else:
+        paths = _find_idx(Path(root), name)
+    arrays = [read_idx(path) for path in paths]
+    pixels, targets = {}, {}
+    for split, images, labels, path in (
+        ("train", arrays[0], arrays[1], paths[0]),
+        ("test", arrays[2], arrays[3], paths[2]),
+    ):
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise DataError(
+                "images and labels do not belong together", where=path,
+                got=f"images {list(images.shape)}, labels {list(labels.shape)}",
+            )  # fmt: skip
+        pixels[split] = images[:, :, :, None]
+        targets[split] = labels.astype(np.int64)
+    classes = _DIGITS if name == "mnist" else _FASHION_CLASSES
+    for split, numbers in targets.items():
+        _check_labels(numbers, classes, f"{name}/{split}")
+    return CatalogData(name, classes, pixels, targets, f"built-in {name}, four idx files")
+
+
+def _folders(root: Path, name: str) -> list[Path]:
+    """Where the files of `name` may lie in `root`: there, or in a folder of that name."""
+    names = (name, name.replace("-", "_"), name.replace("-", ""))
+    return [root, *(root / inner for inner in names)]
+
+
+def _find_idx(root: Path, name: str) -> list[Path]:
+    for folder in _folders(root, name):
+        for suffix in ("", ".gz"):
+            found = [folder / (file.removesuffix(".gz") + suffix) for file in _IDX_NAMES]
+            if all(path.is_file() for path in found):
+                return found
+    raise _missing(name, root, _IDX_NAMES)
+
+
+def _missing(name: str, root: Path, files: Sequence[str]) -> DataError:
+    near = sorted(path.name for path in root.glob("*")) if root.is_dir() else []
+    images = [entry for entry in near if entry.endswith((".tar", ".tar.gz", ".tgz"))]
+    hint = f"leave --root out to download {name}"
+    if images:
+        hint = f"an archive of class folders is DATA itself: discern train {root / images[0]}"
+    return DataError(
+        f"the files of {name} are not there",
+        where=root,
+        got=", ".join(near[:10]) or ("an empty folder" if root.is_dir() else "no such folder"),
+        expected=", ".join(files),
+        hint=hint,
+    )
+
+
+def _cifar_set(name: str, root: str | None, progress: Progress | None) -> CatalogData:
+    kind = _CIFARS[name]
+    if root is None:
+        folder = cache_folder("data", name)
+        fetch_all([kind.archive], folder, progress=progress)
+    else:
+        folder = Path(root)
+    for place in _folders(folder, name):
+        for files, binary in _cifar_files(place, kind):
+            return _read_cifar(name, kind, files, binary=binary)
+    raise _missing(name, folder, (kind.archive.name, kind.binary_archive))
+
+
+def _cifar_files(place: Path, kind: _Cifar) -> Iterator[tuple[dict[str, bytes], bool]]:
+    """(contents by file name, binary version or not) of each form that lies in `place`."""
+    for folder, archive, wanted, binary in (
+        (kind.folder, kind.archive.name, (*kind.train, kind.test, kind.meta), False),
+        (
+            kind.binary_folder,
+            kind.binary_archive,
+            (*kind.binary_train, kind.binary_test, kind.binary_names),
+            True,
+        ),
+    ):
+        for inside in (place / folder, place):
+            if all((inside / file).is_file() for file in wanted[:-1]):
+                there = [file for file in wanted if (inside / file).is_file()]
+                yield {file: (inside / file).read_bytes() for file in there}, binary
+        if (place / archive).is_file():
+            yield _read_archive(place / archive, wanted), binary
+
+
+def _read_archive(path: Path, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The wanted members, by their last name, read in memory. Raises DataError."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                content = archive.extractfile(member) if member.isreg() else None
+                if name in wanted and content is not None:
+                    found[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"the archive cannot be read: {error}", where=path) from error
+    missing = [name for name in wanted[:-1] if name not in found]
+    if missing:
+        raise DataError("files are missing in the archive", where=path, got=", ".join(missing))
+    return found
+
+
+def _read_cifar(name: str, kind: _Cifar, files: dict[str, bytes], *, binary: bool) -> CatalogData:
+    def part(names: Sequence[str]) -> Part:
+        parts = []
+        for file in names:
+            if binary:
+                parts.append(read_binary(files[file], file, kind.label_bytes))
+            else:
+                parts.append(batch_arrays(read_batch(files[file], file), file, kind.label_key))
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    train = part(kind.binary_train if binary else kind.train)
+    test = part((kind.binary_test,) if binary else (kind.test,))
+    classes = _cifar_classes(kind, files, binary=binary)
+    _check_labels(train[1], classes, f"{name}/train")
+    _check_labels(test[1], classes, f"{name}/test")
+    form = "binary version" if binary else "python batches"
     return CatalogData(
         name,
-        tuple(map(str, range(10))),
-        {
-            "train": idx("train-images-idx3-ubyte.gz")[..., None],
-            "test": idx("t10k-images-idx3-ubyte.gz")[..., None],
-        },
-        {
-            "train": idx("train-labels-idx1-ubyte.gz").astype(np.int64),
-            "test": idx("t10k-labels-idx1-ubyte.gz").astype(np.int64),
-        },
-        (),
-        f"built-in {name}",
+        classes,
+        {"train": train[0], "test": test[0]},
+        {"train": train[1], "test": test[1]},
+        f"built-in {name}, {form}",
     )
+
+
+def _cifar_classes(kind: _Cifar, files: dict[str, bytes], *, binary: bool) -> tuple[str, ...]:
+    file = kind.binary_names if binary else kind.meta
+    if file not in files:
+        raise DataError("the file with the class names is missing", expected=file)
+    if binary:
+        lines = files[file].decode("utf-8").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    names = read_batch(files[file], file).get(kind.names_key)
+    if not isinstance(names, list):
+        raise DataError("the class names cannot be read", where=file, expected=kind.names_key)
+    return tuple(n.decode("latin1") if isinstance(n, bytes) else str(n) for n in names)
+
+
+def _check_labels(labels: NDArray[np.int64], classes: tuple[str, ...], where: str) -> None:
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
+        raise DataError(
+            "a label is out of range", where=where, got=f"{labels.min()} to {labels.max()}",
+            expected=f"0 to {len(classes) - 1}",
+        )  # fmt: skip

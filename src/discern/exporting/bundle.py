@@ -1,7 +1,8 @@
 """The model bundle: a folder with weights, config, preprocessing, card and golden images.
 
 Owns its files, their version and their SHA-256 sums. No code is loaded from a bundle: the network
-is built by name from the catalogue and filled with the tensors.
+is built by name from the catalogue and filled with the tensors; an import path in a bundle is refused
+unless the caller names it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,21 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
-from torch import nn
 
-from discern.base.errors import ConfigError, ModelError
+from discern.base.errors import ConfigError, DataError, ModelError
 from discern.base.files import hash_file
+from discern.base.plugins import is_import_path
 from discern.base.version import __version__
 from discern.data.images import Preprocess
 from discern.exporting.card import model_card
 from discern.exporting.content import OWN_PREFIX, BundleContent, HeadRecord, single_head
 from discern.exporting.folders import replaced_folder
-from discern.exporting.golden import GoldenResult, replay, write_golden
+from discern.exporting.golden import LARGEST_GAP, GoldenResult, replay, write_golden
 from discern.exporting.reader_configs import VERSION, bundle_config, processor_config
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
@@ -34,6 +34,10 @@ CONFIG: Final = "config.json"
 PROCESSOR: Final = "preprocessor_config.json"
 CARD: Final = "README.md"
 SUMS: Final = "sha256.json"
+# Arguments that would make timm open or fetch other files than the bundle's own.
+_FOREIGN_ARGUMENTS: Final = frozenset(
+    ("cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,15 @@ class Bundle:
 
 
 def save_bundle(path: Path, content: BundleContent) -> None:
-    """Write a bundle to `path`; an older bundle there is replaced when the new one is complete."""
+    """Write a bundle to `path`; an older bundle there is replaced when the new one is complete.
+
+    Before it takes its name the new bundle is opened as a stranger would and its golden images are
+    replayed. Raises ModelError when it does not give the model's own logits, and for a model that
+    a bundle cannot hold; RunError when `path` holds something else.
+    """
+    single_head(content.heads, path)
+    if not content.golden_images:
+        raise ModelError("a bundle needs at least one golden image", where=path)
     # Golden logits are made as a replay makes them: a float32 copy on the CPU.
     model = copy.deepcopy(content.model).to("cpu").float().eval()
     network = getattr(model, "network", model)
@@ -70,6 +82,20 @@ def save_bundle(path: Path, content: BundleContent) -> None:
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         sums = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
         _write_json(folder / SUMS, {"version": VERSION, "files": sums})
+        _prove(folder, content.architecture)
+
+
+def _prove(folder: Path, architecture: str) -> None:
+    """Raises ModelError when the bundle in `folder` does not give its own golden logits."""
+    result = replay_golden(folder, trusted=architecture)
+    if not result.ok:
+        raise ModelError(
+            "the bundle does not give the logits of the model it was made from",
+            where=architecture,
+            got=f"largest gap {result.max_gap:.3g}",
+            expected=f"at most {LARGEST_GAP:g}",
+            hint="the network must be the same when built again from its name and arguments",
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -90,29 +116,46 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def check_sums(path: Path) -> None:
-    """Raises ModelError naming the first file that is missing, new or changed."""
+    """Raises ModelError naming the first file that is missing or changed."""
     record = _read_json(path / SUMS)
+    _check_version(record.get("version"), path / SUMS)
     files = record.get("files")
-    if not isinstance(files, dict) or record.get("version") != VERSION:
-        raise ModelError(
-            "the bundle is of a version that cannot be read here",
-            where=path,
-            got=record.get("version"),
-            expected=VERSION,
-        )
+    if not isinstance(files, dict) or not {CONFIG, WEIGHTS} <= files.keys():
+        raise ModelError("a file of the bundle is damaged", where=path / SUMS)
     for name, digest in files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ModelError("a file outside the bundle is named", where=path / SUMS, got=name)
         file = path / name
         if not file.is_file():
             raise ModelError("a file of the bundle is missing", where=file)
         if hash_file(file) != digest:
             raise ModelError(
-                "a file of the bundle is damaged: its SHA-256 differs", where=file,
+                "a file of the bundle is damaged: its SHA-256 differs",
+                where=file,
                 hint="copy the bundle again, or take another checkpoint of the run",
-            )  # fmt: skip
+            )
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Open and verify a bundle. Raises ModelError naming what is damaged or does not fit."""
+def _check_version(version: object, file: Path) -> None:
+    if version == VERSION:
+        return
+    newer = isinstance(version, int) and version > VERSION
+    raise ModelError(
+        "the bundle is of a version that cannot be read here",
+        where=file,
+        got=version,
+        expected=VERSION,
+        hint="a newer Discern wrote it: upgrade" if newer else None,
+    )
+
+
+def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
+    """Open and verify a bundle; files that it does not list are left alone.
+
+    `trusted`: the import path of the network's builder, when the caller knows from elsewhere (the
+    run's own config) that it may be run. A bundle alone never chooses what code runs. Raises
+    ModelError naming what is damaged, unknown or does not fit.
+    """
     check_sums(path)
     config = _read_json(path / CONFIG)
     own = config.get("discern")
@@ -120,38 +163,67 @@ def open_bundle(path: Path) -> Bundle:
         raise ModelError(
             "not a bundle of Discern: its config has no 'discern' part", where=path / CONFIG
         )
-    heads = tuple(HeadRecord(h["name"], h["kind"], tuple(h["classes"])) for h in own["heads"])
-    preprocess = Preprocess.from_record(own["preprocess"])
-    architecture = str(own["architecture"])
-    try:
-        built = build_model(
-            ModelRequest(
-                name=architecture.removeprefix(OWN_PREFIX),
-                num_classes=len(single_head(heads, path).classes),
-                channels=preprocess.channels,
-                image_size=(preprocess.height, preprocess.width),
-                arguments=own["arguments"],
+    _check_version(own.get("version"), path / CONFIG)
+    for key in ("thresholds", "temperature"):
+        if own.get(key) is not None:
+            raise ModelError(
+                f"the bundle has {key}, which this version cannot apply", where=path / CONFIG
             )
+    try:
+        heads = tuple(HeadRecord(h["name"], h["kind"], tuple(h["classes"])) for h in own["heads"])
+        preprocess = Preprocess.from_record(own["preprocess"])
+        architecture, arguments = str(own["architecture"]), dict(own["arguments"])
+    except (KeyError, TypeError, ValueError, DataError) as error:
+        raise ModelError(
+            f"the bundle's config lacks what is needed: {error}", where=path / CONFIG
+        ) from error
+    _check_code(architecture, trusted, path)
+    foreign = sorted(_FOREIGN_ARGUMENTS & arguments.keys())
+    if foreign:
+        raise ModelError(
+            "the bundle asks for files outside itself", where=path / CONFIG, got=", ".join(foreign)
         )
+    request = ModelRequest(
+        name=architecture.removeprefix(OWN_PREFIX),
+        num_classes=len(single_head(heads, path).classes),
+        channels=preprocess.channels,
+        image_size=(preprocess.height, preprocess.width),
+        arguments=arguments,
+    )
+    return Bundle(path, _build(request, path), preprocess, heads, config)
+
+
+def _check_code(architecture: str, trusted: str | None, path: Path) -> None:
+    if is_import_path(architecture) and architecture != trusted:
+        raise ModelError(
+            "the bundle names code to run, and code from a bundle is not run",
+            where=path / CONFIG,
+            got=architecture,
+            expected="the name of a network that Discern or timm knows",
+            hint="open the run that trained it, whose own config names the same code",
+        )
+
+
+def _build(request: ModelRequest, path: Path) -> Classifier:
+    """The network of `request`, on the CPU in evaluation mode, with the bundle's tensors."""
+    try:
+        model = build_model(request).model
     except ConfigError as error:
         raise ModelError(
-            f"the bundle's network cannot be built here: {error.what}", where=path, got=architecture
+            f"the bundle's network cannot be built here: {error.what}", where=path, got=request.name
         ) from error
-    _fill(built.model.network, path / WEIGHTS)
-    return Bundle(path, built.model.eval(), preprocess, heads, config)
-
-
-def _fill(network: nn.Module, file: Path) -> None:
     try:
-        network.load_state_dict(safetensors.torch.load_file(file), strict=True)
+        model.network.load_state_dict(safetensors.torch.load_file(path / WEIGHTS), strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(
-            "the bundle's tensors do not fit its network", where=file, got=str(error)[:300]
+            "the bundle's tensors do not fit its network",
+            where=path / WEIGHTS,
+            got=str(error)[:300],
         ) from error
+    return model.eval()
 
 
-def replay_golden(path: Path) -> GoldenResult:
+def replay_golden(path: Path, *, trusted: str | None = None) -> GoldenResult:
     """Open the bundle at `path` and run its golden images again. Raises ModelError."""
-    bundle = open_bundle(path)
-    with torch.inference_mode():
-        return replay(path, bundle.model, bundle.preprocess)
+    bundle = open_bundle(path, trusted=trusted)
+    return replay(path, bundle.model, bundle.preprocess)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from discern.base.plugins import is_import_path
 from discern.exporting.content import BundleContent
 from discern.exporting.reader_configs import opens_in_timm
 
@@ -23,7 +25,7 @@ def model_card(content: BundleContent) -> str:
         front["license"] = content.weights_license
     preprocess = content.preprocess
     classes = content.heads[0].classes
-    shown = ", ".join(classes[:_SHOWN_CLASSES])
+    shown = ", ".join(_plain(name) for name in classes[:_SHOWN_CLASSES])
     more = f" and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
     size = f"{preprocess.height} x {preprocess.width} x {preprocess.channels}"
     lines = [
@@ -31,7 +33,7 @@ def model_card(content: BundleContent) -> str:
         dump_text(front).rstrip(),
         "---",
         "",
-        f"# {content.run or content.architecture}",
+        f"# {_plain(content.run or content.architecture)}",
         "",
         f"An image classifier: {content.architecture}, {len(classes)} classes, input {size}.",
         "",
@@ -48,7 +50,22 @@ def model_card(content: BundleContent) -> str:
         "",
     ]
     if opens_in_timm(content):
-        lines += ["timm opens it too: `timm.create_model('local-dir:PATH')`.", ""]
+        lines += [
+            "timm opens it as it is, and so do Hugging Face's timm classes:",
+            "",
+            "```python",
+            "import timm",
+            "",
+            "timm.create_model('local-dir:PATH', pretrained=True)",
+            "```",
+            "",
+        ]
+    elif not content.own and not is_import_path(content.architecture):
+        lines += [
+            "timm has this network; build it with the arguments in `config.json` (one input",
+            "channel) and load `model.safetensors`, whose names are timm's own.",
+            "",
+        ]
     else:
         lines += [
             "Its network is Discern's own: other readers open the tensors, not the model.",
@@ -62,6 +79,11 @@ def model_card(content: BundleContent) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """`text` with everything escaped that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!$&])", r"\\\1", " ".join(text.split()))
 
 
 def _score_lines(content: BundleContent) -> list[str]:
@@ -78,5 +100,5 @@ def _score_lines(content: BundleContent) -> list[str]:
         lines.append("")
     if facts.get("data"):
         counts = ", ".join(f"{name} {count}" for name, count in (facts.get("images") or {}).items())
-        lines += [f"Trained on {facts['data']}: {counts}.", ""]
+        lines += [f"Trained on {_plain(str(facts['data']))}: {counts}.", ""]
     return lines

@@ -52,7 +52,6 @@ class BundleContent:
     preprocess: Preprocess
     golden_images: tuple[GoldenImage, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    temperature: float | None = None
     weights_license: str | None = None
     run: str | None = None
     scores: Mapping[str, Any] | None = None

@@ -24,9 +24,9 @@ def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.d
 
 
 def forward(model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [N, K] and features [N, D], float32, without gradients; `model` must be in eval mode.
+    """Logits [N, K] and features [N, D], float32, in inference mode.
 
-    Runs in the caller's inference mode.
+    `model` must be in eval mode, on the device of `batch`.
     """
     with torch.inference_mode():
         logits, features = model(batch)

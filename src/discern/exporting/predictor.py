@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discern.base.errors import DataError
+from discern.base.errors import ConfigError, DataError, ModelError
 from discern.data.folders import list_images
 from discern.data.images import Pixels, Preprocess
 from discern.exporting.forward import forward, normalized
@@ -78,8 +78,17 @@ class Predictor:
         """Name what is on `images`: a path, a folder, bytes, uint8 [H, W, C], or several of these.
 
         Raises DataError naming an unreadable image, unless `on_bad_image` is "skip": then it is
-        left out and listed in `problems`.
+        left out and listed in `problems`. Raises ModelError when the network's answer is not
+        finite. At most `batch_size` images are held decoded.
         """
+        if on_bad_image not in ("error", "skip"):
+            raise ConfigError(
+                "no such rule", where="on_bad_image", got=on_bad_image, expected="error, skip"
+            )
+        if top_k < 1 or batch_size < 1:
+            raise ConfigError(
+                "top_k and batch_size are at least 1", got=f"{top_k} and {batch_size}"
+            )
         names: list[str] = []
         problems: list[str] = []
         parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -114,6 +123,11 @@ class Predictor:
 
     def _forward(self, batch: list[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, features = forward(self.model, normalized(batch, self.preprocess, self.device))
+        if not bool(logits.isfinite().all()):
+            raise ModelError(
+                "the network's answer is not finite, so there is no prediction",
+                hint="its weights are damaged or were saved after a diverged step",
+            )
         return logits.softmax(1).cpu().numpy(), features.cpu().numpy()
 
 

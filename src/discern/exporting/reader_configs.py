@@ -51,7 +51,7 @@ def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
         "heads": [head.record() for head in content.heads],
         "preprocess": content.preprocess.record(),
         "thresholds": None,
-        "temperature": content.temperature,
+        "temperature": None,
         "weights_license": content.weights_license,
         "run": content.run,
         "scores": None if content.scores is None else dict(content.scores),

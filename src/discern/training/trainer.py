@@ -343,7 +343,7 @@ class Trainer:
             raise RunError(
                 "the loss does not stay finite",
                 where=f"stage {self.plan.name}, step {self.state.step}",
-                got=f"it failed again after {MAX_ROLLBACKS} returns to a checkpoint at half the rate",
+                got=f"bad again after {MAX_ROLLBACKS} returns to a checkpoint at half the rate",
                 hint="lower --lr, set --clip-grad 1, or use --precision fp32",
             )
         scale = self.state.rate_scale * 0.5
