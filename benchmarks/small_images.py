@@ -5,7 +5,7 @@ in batches of 128. Rounds are interleaved; the figure is images per CPU-second o
 its children. Ours includes the order of the epoch and the keyed draws, and one whole epoch is
 checked against plain slicing before anything is timed.
 
-    python benchmarks/small_images.py --data FOLDER_WITH_cifar10/cifar10_jpeg.tar.gz
+    python -m benchmarks.small_images --data FOLDER_WITH_cifar10/cifar10_jpeg.tar.gz
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_archive(path: Path, count: int) -> NDArray[np.uint8]:
     """The first `count` training images of the archive of JPEGs, uint8 [N,32,32,3]."""
     from PIL import Image
 
-    images = []
+    images: list[NDArray[np.uint8]] = []
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             if len(images) == count:

@@ -75,6 +75,8 @@ def explain(
     console.say(f"  default   {row.default}")
     for entry in found:
         console.say(f"  {entry['key']} = {entry['value']}   from {entry['origin']}")
+    if run is None and row.key.startswith("stages."):
+        console.say("  a recipe may set it when training: by network, image size and count")
     console.emit({"key": row.key, "type": row.type, "help": row.help, "values": found})
 
 

@@ -109,6 +109,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_threads() -> int:
+    """Arithmetic threads when none are asked for: $OMP_NUM_THREADS, else the cores usable."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdigit() else usable_cores()
+
+
 def seed_everything(seed: int) -> None:
     """Seed torch, NumPy's and Python's global generators."""
     torch.manual_seed(seed)

@@ -7,6 +7,7 @@ cifar100 an archive or folder of python batches or of the binary version.
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 
 from discern.base.errors import DataError
 from discern.base.files import cache_folder
-from discern.data.cifar_files import batch_arrays, read_batch, read_binary
+from discern.base.names import did_you_mean
+from discern.data.cifar_files import (
+    CIFAR10_CLASSES,
+    CIFAR100_CLASSES,
+    batch_arrays,
+    read_batch,
+    read_binary,
+)
 from discern.data.download import RemoteFile, fetch_all
 from discern.data.idx_files import read_idx
 
@@ -54,6 +62,8 @@ _FASHION_CLASSES: Final = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
     "Ankle boot",
 )  # fmt: skip
+# The largest of the original files, CIFAR-100's train, has 155 MB: beyond twice that, a bomb.
+_LARGEST_MEMBER: Final = 320 << 20
 _DIGITS: Final = tuple(str(digit) for digit in range(10))
 
 Progress = Callable[[int, int], None]
@@ -74,7 +84,7 @@ class CatalogData:
     layout: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Cifar:
     """What differs between CIFAR-10 and CIFAR-100."""
 
@@ -91,30 +101,60 @@ class _Cifar:
     binary_test: str
     binary_names: str
     label_bytes: int
+    classes: tuple[str, ...]
 
 
 _CIFARS: Final = {
     "cifar10": _Cifar(
-        RemoteFile("cifar-10-python.tar.gz", _CIFAR_MIRRORS, "c58f30108f718f92721af3b95e74349a"),
-        "cifar-10-batches-py", tuple(f"data_batch_{k}" for k in range(1, 6)), "test_batch",
-        "batches.meta", "label_names", "labels",
-        "cifar-10-binary.tar.gz", "cifar-10-batches-bin",
-        tuple(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin", "batches.meta.txt", 1,
+        archive=RemoteFile(
+            "cifar-10-python.tar.gz", _CIFAR_MIRRORS, "c58f30108f718f92721af3b95e74349a"
+        ),
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        test="test_batch",
+        meta="batches.meta",
+        names_key="label_names",
+        label_key="labels",
+        binary_archive="cifar-10-binary.tar.gz",
+        binary_folder="cifar-10-batches-bin",
+        binary_train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        binary_test="test_batch.bin",
+        binary_names="batches.meta.txt",
+        label_bytes=1,
+        classes=CIFAR10_CLASSES,
     ),
     "cifar100": _Cifar(
-        RemoteFile("cifar-100-python.tar.gz", _CIFAR_MIRRORS, "eb9058c3a382ffc7106e4002c42a8d85"),
-        "cifar-100-python", ("train",), "test", "meta", "fine_label_names", "fine_labels",
-        "cifar-100-binary.tar.gz", "cifar-100-binary",
-        ("train.bin",), "test.bin", "fine_label_names.txt", 2,
+        archive=RemoteFile(
+            "cifar-100-python.tar.gz", _CIFAR_MIRRORS, "eb9058c3a382ffc7106e4002c42a8d85"
+        ),
+        folder="cifar-100-python",
+        train=("train",),
+        test="test",
+        meta="meta",
+        names_key="fine_label_names",
+        label_key="fine_labels",
+        binary_archive="cifar-100-binary.tar.gz",
+        binary_folder="cifar-100-binary",
+        binary_train=("train.bin",),
+        binary_test="test.bin",
+        binary_names="fine_label_names.txt",
+        label_bytes=2,
+        classes=CIFAR100_CLASSES,
     ),
-}  # fmt: skip
+}
 
 
 def read_catalog(name: str, root: str | None, progress: Progress | None = None) -> CatalogData:
     """The built-in set `name`, from the folder `root`, else from the cache or a download.
 
-    Raises DataError if files are missing in `root`, damaged, or cannot be downloaded.
+    Raises DataError if there is no such set, or its files are missing in `root`, damaged, or
+    cannot be downloaded.
     """
+    if name not in BUILT_IN:
+        raise DataError(
+            "there is no such built-in set", got=name, expected=", ".join(BUILT_IN),
+            hint=did_you_mean(name, BUILT_IN),
+        )  # fmt: skip
     if name == "digits":
         return _digits()
     if name in _IDX_SUMS:
@@ -166,17 +206,28 @@ def _folders(root: Path, name: str) -> list[Path]:
 
 
 def _find_idx(root: Path, name: str) -> list[Path]:
+    best: list[Path] = []
     for folder in _folders(root, name):
-        for suffix in ("", ".gz"):
-            found = [folder / (file.removesuffix(".gz") + suffix) for file in _IDX_NAMES]
-            if all(path.is_file() for path in found):
-                return found
-    raise _missing(name, root, _IDX_NAMES)
+        forms = [(folder / file.removesuffix(".gz"), folder / file) for file in _IDX_NAMES]
+        chosen = [next((path for path in form if path.is_file()), None) for form in forms]
+        there = [path for path in chosen if path is not None]
+        if len(there) == len(_IDX_NAMES):
+            return there
+        best = max(best, there, key=len)
+    present = {path.name.removesuffix(".gz") for path in best}
+    lacking = [file for file in _IDX_NAMES if file.removesuffix(".gz") not in present]
+    raise _missing(name, best[0].parent if best else root, lacking)
 
 
 def _missing(name: str, root: Path, files: Sequence[str]) -> DataError:
     near = sorted(path.name for path in root.glob("*")) if root.is_dir() else []
-    images = [entry for entry in near if entry.endswith((".tar", ".tar.gz", ".tgz"))]
+    named = name.replace("-", "")
+    images = [
+        entry
+        for entry in near
+        if entry.endswith((".tar", ".tar.gz", ".tgz"))
+        and entry.replace("-", "").replace("_", "").startswith(named)
+    ]
     hint = f"leave --root out to download {name}"
     if images:
         hint = f"an archive of class folders is DATA itself: discern train {root / images[0]}"
@@ -228,10 +279,18 @@ def _read_archive(path: Path, wanted: Sequence[str]) -> dict[str, bytes]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if member.isreg() else None
-                if name in wanted and content is not None:
+                if name not in wanted or not member.isreg():
+                    continue
+                if member.size > _LARGEST_MEMBER:
+                    raise DataError(
+                        "a file in the archive is too large", where=path,
+                        got=f"{member.name}: {member.size} bytes",
+                        expected=f"at most {_LARGEST_MEMBER}",
+                    )  # fmt: skip
+                content = archive.extractfile(member)
+                if content is not None:
                     found[name] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"the archive cannot be read: {error}", where=path) from error
     missing = [name for name in wanted[:-1] if name not in found]
     if missing:
@@ -267,9 +326,9 @@ def _read_cifar(name: str, kind: _Cifar, files: dict[str, bytes], *, binary: boo
 def _cifar_classes(kind: _Cifar, files: dict[str, bytes], *, binary: bool) -> tuple[str, ...]:
     file = kind.binary_names if binary else kind.meta
     if file not in files:
-        raise DataError("the file with the class names is missing", expected=file)
+        return kind.classes
     if binary:
-        lines = files[file].decode("utf-8").splitlines()
+        lines = files[file].decode("latin1").splitlines()
         return tuple(line.strip() for line in lines if line.strip())
     names = read_batch(files[file], file).get(kind.names_key)
     if not isinstance(names, list):

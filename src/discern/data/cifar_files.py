@@ -17,6 +17,25 @@ from discern.base.errors import DataError
 
 SIDE: Final = 32
 PIXELS: Final = 3 * SIDE * SIDE
+LABELS: Final = 100
+# The authors' class names in label order, for copies that lack the file of names.
+CIFAR10_CLASSES: Final = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+CIFAR100_CLASSES: Final = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",
+    "bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle",
+    "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch",
+    "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest",
+    "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower",
+    "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear",
+    "pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine", "possum", "rabbit",
+    "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk",
+    "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower",
+    "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor", "train",
+    "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+)  # fmt: skip
 _MARK: Final = object()
 # The only globals that the original batches name; they stand for building one array of bytes.
 _KNOWN: Final = frozenset(
@@ -59,7 +78,7 @@ def read_batch(data: bytes, name: str) -> dict[str, Any]:
                 break
             reader.do(opcode.name, argument)
         result = reader.stack[-1]
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"not a CIFAR batch: {error}", where=name) from error
     if not isinstance(result, dict):
         raise DataError("not a CIFAR batch", where=name, got=type(result).__name__)
@@ -148,6 +167,10 @@ class _BatchReader:
         self.stack.append(items)
 
     def _pairs(self, items: list[Any]) -> dict[Any, Any]:
+        for key in items[::2]:
+            # Anything deeper could exhaust the interpreter's stack when it is hashed.
+            if not isinstance(key, str | bytes):
+                raise self._refused(f"a key of type {type(key).__name__}")
         return dict(zip(items[::2], items[1::2], strict=True))
 
     def _set_items(self, items: list[Any]) -> None:
@@ -219,4 +242,10 @@ def batch_arrays(
         or len(labels) != len(rows)
     ):
         raise DataError("not a CIFAR batch", where=name, expected=f"data and {label_key}")
+    for label in labels:
+        if type(label) is not int or not 0 <= label < LABELS:
+            raise DataError(
+                "a label is no class number", where=name, got=label,
+                expected=f"0 to {LABELS - 1} in {label_key}",
+            )  # fmt: skip
     return images_of(rows), np.array(labels, dtype=np.int64)

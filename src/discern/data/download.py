@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -48,18 +49,23 @@ def fetch(
     tried = []
     for mirror in (given, *file.mirrors) if given else file.mirrors:
         url = f"{mirror.rstrip('/')}/{file.name}"
-        try:
-            _receive(url, part, progress, timeout_s)
-        except (OSError, ValueError) as error:
-            tried.append(f"{url}: {error}")
-            continue
-        digest = _md5(part)
-        if digest == file.md5:
-            os.replace(part, target)
-            sync_folder(folder)
-            return target
-        part.unlink()
-        tried.append(f"{url}: its MD5 is {digest}, not {file.md5}")
+        # What an earlier attempt left may be another file's beginning: then once more from zero.
+        for resumed in (True, False) if part.exists() else (False,):
+            try:
+                if not resumed:
+                    part.unlink(missing_ok=True)
+                _receive(url, part, progress, timeout_s)
+                digest = _md5(part)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                tried.append(f"{url}: {error}")
+                break
+            if digest == file.md5:
+                os.replace(part, target)
+                sync_folder(folder)
+                return target
+            part.unlink()
+            if not resumed:
+                tried.append(f"{url}: its MD5 is {digest}, not {file.md5}")
     raise DataError(
         f"{file.name} is not here and could not be downloaded",
         where=folder,
@@ -90,6 +96,8 @@ def _receive(url: str, part: Path, progress: Progress | None, timeout_s: float) 
             received += len(chunk)
             if progress is not None and length:
                 progress(start + received, start + length)
+        stream.flush()
+        os.fsync(stream.fileno())
         if length and received < length:
             msg = f"cut off after {start + received} of {start + length} bytes"
             raise ValueError(msg)

@@ -50,7 +50,7 @@ def stratified_split(
     shares: dict[int, float],
     seed: int,
 ) -> NDArray[np.int8]:
-    """Split codes int8 [N]: each class gives the share of its images that a code asks for; the rest is train.
+    """Split codes int8 [N]: of each class, `shares[code]` go to `code`, the rest to train.
 
     Counts are rounded, at least 1 of each class goes to each code with a share. Unlabeled images
     go to train. Raises DataError for a class with too few images.

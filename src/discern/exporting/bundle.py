@@ -1,8 +1,8 @@
 """The model bundle: a folder with weights, config, preprocessing, card and golden images.
 
 Owns its files, their version and their SHA-256 sums. No code is loaded from a bundle: the network
-is built by name from the catalogue and filled with the tensors; an import path in a bundle is refused
-unless the caller names it.
+is built by name from the catalogue and filled with the tensors; an import path in a bundle is
+refused unless the caller names it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 import safetensors.torch
 from safetensors import SafetensorError
 
-from discern.base.errors import ConfigError, DataError, ModelError
+from discern.base.errors import ConfigError, ModelError
 from discern.base.files import hash_file
 from discern.base.plugins import is_import_path
 from discern.base.version import __version__
@@ -24,7 +24,7 @@ from discern.data.images import Preprocess
 from discern.exporting.card import model_card
 from discern.exporting.content import OWN_PREFIX, BundleContent, HeadRecord, single_head
 from discern.exporting.folders import replaced_folder
-from discern.exporting.golden import LARGEST_GAP, GoldenResult, replay, write_golden
+from discern.exporting.golden import GoldenResult, replay, write_golden
 from discern.exporting.reader_configs import VERSION, bundle_config, processor_config
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
@@ -81,6 +81,9 @@ def save_bundle(path: Path, content: BundleContent) -> None:
         write_golden(folder, content.golden_images, model, content.preprocess)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         sums = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
+        for file in files:
+            # safetensors writes files that nobody but their owner reads.
+            file.chmod((folder / CONFIG).stat().st_mode)
         _write_json(folder / SUMS, {"version": VERSION, "files": sums})
         _prove(folder, content.architecture)
 
@@ -93,7 +96,7 @@ def _prove(folder: Path, architecture: str) -> None:
             "the bundle does not give the logits of the model it was made from",
             where=architecture,
             got=f"largest gap {result.max_gap:.3g}",
-            expected=f"at most {LARGEST_GAP:g}",
+            expected=f"at most {result.allowed:.3g}",
             hint="the network must be the same when built again from its name and arguments",
         )
 
@@ -173,7 +176,7 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
         heads = tuple(HeadRecord(h["name"], h["kind"], tuple(h["classes"])) for h in own["heads"])
         preprocess = Preprocess.from_record(own["preprocess"])
         architecture, arguments = str(own["architecture"]), dict(own["arguments"])
-    except (KeyError, TypeError, ValueError, DataError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelError(
             f"the bundle's config lacks what is needed: {error}", where=path / CONFIG
         ) from error

@@ -49,8 +49,21 @@ def model_card(content: BundleContent) -> str:
         "```",
         "",
     ]
+    lines += _reader_lines(content)
+    lines += [
+        "Every image is decoded, turned upright, resized",
+        f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and",
+        f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}.",
+        "`golden/` holds sample images with the logits that this model gives for them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _reader_lines(content: BundleContent) -> list[str]:
+    """How other readers open the bundle."""
     if opens_in_timm(content):
-        lines += [
+        return [
             "timm opens it as it is, and so do Hugging Face's timm classes:",
             "",
             "```python",
@@ -60,25 +73,16 @@ def model_card(content: BundleContent) -> str:
             "```",
             "",
         ]
-    elif not content.own and not is_import_path(content.architecture):
-        lines += [
+    if not content.own and not is_import_path(content.architecture):
+        return [
             "timm has this network; build it with the arguments in `config.json` (one input",
             "channel) and load `model.safetensors`, whose names are timm's own.",
             "",
         ]
-    else:
-        lines += [
-            "Its network is Discern's own: other readers open the tensors, not the model.",
-            "",
-        ]
-    lines += [
-        "Every image is decoded, turned upright, resized",
-        f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and",
-        f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}.",
-        "`golden/` holds sample images with the logits that this model gives for them.",
+    return [
+        "Its network is Discern's own: other readers open the tensors, not the model.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _plain(text: str) -> str:

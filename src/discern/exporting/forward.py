@@ -5,6 +5,7 @@ Axes: N images, C channels, H height, W width, K classes, D features.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +24,16 @@ def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.d
     return batch.sub_(mean).div_(std)
 
 
-def forward(model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    model: nn.Module, batch: Tensor, amp_dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
     """Logits [N, K] and features [N, D], float32, in inference mode.
 
-    `model` must be in eval mode, on the device of `batch`.
+    `model` must be in eval mode, on the device of `batch`. `amp_dtype`: what autocast casts to;
+    None leaves all in float32.
     """
-    with torch.inference_mode():
+    device = batch.device.type
+    cast = torch.autocast(device, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
+    with torch.inference_mode(), cast:
         logits, features = model(batch)
     return logits.float(), features.float()

@@ -61,8 +61,10 @@ class Predictor:
         classes: tuple[str, ...],
         *,
         device: torch.device | None = None,
+        amp_dtype: torch.dtype | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
+        self.amp_dtype = amp_dtype
         self.model = model.to(self.device).eval()
         self.preprocess = preprocess
         self.classes = classes
@@ -122,7 +124,8 @@ class Predictor:
         )
 
     def _forward(self, batch: list[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        logits, features = forward(self.model, normalized(batch, self.preprocess, self.device))
+        images = normalized(batch, self.preprocess, self.device)
+        logits, features = forward(self.model, images, self.amp_dtype)
         if not bool(logits.isfinite().all()):
             raise ModelError(
                 "the network's answer is not finite, so there is no prediction",

@@ -284,8 +284,13 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         classifier = record.get("classifier") or ()
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fits = request.num_classes == record.get("num_classes")
+        hub_id = record.get("hf_hub_id")
         network, report = load_pretrained(
-            build, name=name, hub_id=record.get("hf_hub_id"), head_names=() if fits else heads
+            build,
+            name=name,
+            hub_id=hub_id,
+            head_names=() if fits else heads,
+            here=timm_nets.cached_weights(hub_id) is not None,
         )
     else:
         network = build()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.base.errors import ModelError
+from discern.track.machine_checks import network as network_answer
 
 _SHOWN = 5
 _WRAPPED = "network."
@@ -132,13 +133,24 @@ def fit_weights(
 
 
 def load_pretrained(
-    build: Callable[[], nn.Module], *, name: str, hub_id: str | None, head_names: tuple[str, ...]
+    build: Callable[[], nn.Module],
+    *,
+    name: str,
+    hub_id: str | None,
+    head_names: tuple[str, ...],
+    here: bool = False,
 ) -> tuple[nn.Module, WeightsReport]:
     """The network that `build` makes with timm's weights `name`, fetched if they are not here.
 
     `hub_id` names the repository for the message; `head_names` (prefixes) is empty when the class
-    count is the weights' own. Raises ModelError with the ways out if they cannot be had.
+    count is the weights' own. `here`: they are in the cache. Raises ModelError with the ways out
+    if they cannot be had.
     """
+    if not here and not is_offline():
+        # The hub's client tries for most of a minute before it gives up: ask the host first.
+        answer = network_answer()
+        if not answer["reachable"]:
+            raise no_weights(name, hub_id, f"{answer['host']}: {answer['problem']}")
     try:
         network = build()
     except _fetch_errors() as error:

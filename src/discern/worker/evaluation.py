@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from discern.base.console import Console
@@ -17,6 +19,7 @@ from discern.config.request import Request
 from discern.data.manifest import MISSING, SPLITS
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.sources import open_source
+from discern.data.split import SplitRule, complete_split
 from discern.training.evaluate import evaluate
 from discern.training.material import FeedSettings, Material
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
@@ -25,6 +28,11 @@ from discern.worker.report_content import evaluation_content
 from discern.worker.terminal import counting_bar
 from discern.workflows.report import write_report
 
+TRAINED_ON_THESE = (
+    "The model was trained on some of these images, so this score is too good; "
+    "--split test scores those that were held out."
+)
+DEFAULT_BATCH = 64  # the flag's own default
 _KEYS = {
     "model.weights": "weights",
     "data.image_size": "image_size",
@@ -68,6 +76,9 @@ def evaluation_verb(request: Request, console: Console) -> int:
 def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     """Score the model; gives the object of `--json`. Raises DiscernError."""
     started = time.monotonic()
+    threads = pair_value(request, "compute.threads")
+    if threads is not None:
+        torch.set_num_threads(threads)
     opened = open_model(open_request(request))
     console.say(f"model    {opened.name}, {len(opened.classes)} classes, on {opened.device}")
     scanned = _scan(request, opened, console)
@@ -83,9 +94,11 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     material = Material(manifest, source, opened.preprocess, settings)
     split = _split(request.arguments.get("split"), manifest.split)
     precision, _ = choose_precision(
-        pair_value(request, "compute.precision", "fp32"), settings.device, lambda _: None
+        pair_value(request, "compute.precision", opened.scored.precision),
+        settings.device,
+        lambda _: None,
     )
-    with material.evaluation_feed(split, int(request.arguments.get("batch_size") or 64)) as feed:
+    with material.evaluation_feed(split, _batch_size(request, opened)) as feed:
         table = evaluate(
             opened.model,
             feed,
@@ -96,8 +109,13 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     metrics = {"split": split, **score_record(table)}
     seconds = time.monotonic() - started
     out = request.arguments.get("out")
+    warnings = _warnings(request, opened, split)
+    for text in warnings:
+        console.warn(text)
     if out is not None:
-        content = evaluation_content(opened, material, table, metrics)
+        content = evaluation_content(
+            opened, material, table, metrics, left_out=len(scanned.problems), warnings=warnings
+        )
         write_report(Path(out), content)
     _tell(table, metrics, seconds, out, console)
     return {
@@ -111,6 +129,25 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     }
 
 
+def _warnings(request: Request, opened: OpenedModel, split: str) -> tuple[str, ...]:
+    """What makes the score mean less than it seems to."""
+    data, source = request.arguments["data"], opened.scored.source
+    if Path(data).exists():
+        data = str(Path(data).resolve())
+    if split in ("all", "train") and data == source:
+        return (TRAINED_ON_THESE,)
+    return ()
+
+
+def _batch_size(request: Request, opened: OpenedModel) -> int:
+    """Images per pass: as asked, else as a run scored them, for sums depend on it in the last bit.
+
+    The flag's default is not told from the same number given.
+    """
+    asked = int(request.arguments.get("batch_size") or DEFAULT_BATCH)
+    return opened.scored.batch_size if asked == DEFAULT_BATCH else asked
+
+
 def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedData:
     data = DataRequest(
         train=request.arguments["data"],
@@ -121,24 +158,55 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(data, progress)
+    for note in scanned.notes:
+        console.say(f"note: {note}")
     for problem in scanned.problems:
         console.warn(f"left out: {problem.path}: {problem.text}")
-    return _with_model_classes(scanned, opened)
+    wanted = request.arguments.get("split")
+    if wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
+        scanned = _with_drawn_split(scanned, opened.scored.split)
+        console.say(f"split    drawn as for training, seed {opened.scored.split.seed}")
+    return _with_model_classes(scanned, opened, console)
 
 
-def _with_model_classes(scanned: ScannedData, opened: OpenedModel) -> ScannedData:
+def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
+    """Whether training would draw the split `wanted` from the images: it is not given."""
+    there = {name for code, name in enumerate(SPLITS) if (codes == code).any()}
+    return not there or (wanted == "val" and there == {"train", "test"})
+
+
+def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
+    """The same images with the splits that training draws by `rule`."""
+    manifest = scanned.manifest
+    outcome = complete_split(manifest.ids, manifest.targets, manifest.classes, manifest.split, rule)
+    return replace(
+        scanned,
+        manifest=manifest.with_split(outcome.codes),
+        reported=outcome.reported,
+        random_split=outcome.random,
+    )
+
+
+def _with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
     """The same images with the model's class numbers, mapped by name.
 
     Labels may be class names, other spellings the model knows (ImageNet's ids), or bare numbers.
-    Raises DataError naming a class that the model does not know.
+    Raises DataError naming a class that the model does not know, or that stands for several.
     """
-    from dataclasses import replace
-
     manifest = scanned.manifest
-    known = {name: number for number, name in enumerate(opened.classes)} | opened.aliases
-    numeric = all(name.isdigit() for name in manifest.classes)
+    known = opened.aliases | {name: number for number, name in enumerate(opened.classes)}
+    numeric = all(name.isascii() and name.isdigit() for name in manifest.classes)
     if numeric and not any(name in known for name in manifest.classes):
         known = {str(number): number for number in range(len(opened.classes))}
+        console.say("note: the labels are numbers and are taken as the model's class numbers")
+    shared = [name for name in manifest.classes if name in opened.ambiguous]
+    if shared:
+        raise DataError(
+            "a label is the name of several classes",
+            where=request_name(scanned),
+            got=", ".join(shared),
+            hint="label these images by number or by wnid",
+        )
     unknown = [name for name in manifest.classes if name not in known]
     if unknown:
         raise DataError(
@@ -146,8 +214,10 @@ def _with_model_classes(scanned: ScannedData, opened: OpenedModel) -> ScannedDat
             where=request_name(scanned),
             got=", ".join(unknown[:10]),
             expected=f"{len(opened.classes)} classes: {', '.join(opened.classes[:20])}",
-            hint=did_you_mean(unknown[0], opened.classes),
+            hint=did_you_mean(unknown[0], known),
         )
+    if len(manifest.classes) == 1 and len(opened.classes) > 1:
+        console.warn(f"all images are of one class, {manifest.classes[0]}")
     numbers = np.array([known[name] for name in manifest.classes], dtype=np.int64)
     old = manifest.targets
     targets = np.where(old >= 0, numbers[np.maximum(old, 0)], MISSING) if len(numbers) else old

@@ -7,7 +7,7 @@ from typing import Any
 
 from discern.base.console import Console
 from discern.config.request import Request
-from discern.models.listing import list_models, model_facts
+from discern.models.listing import ModelFacts, list_models, model_facts
 
 
 def list_verb(request: Request, console: Console) -> int:
@@ -40,10 +40,10 @@ def show_verb(request: Request, console: Console) -> int:
         ("multiply-adds", f"{facts.gmacs:.3f} G per image"),
         ("features", facts.features),
         ("input", f"{given.channels} x {given.height} x {given.width}, {given.interpolation}"),
-        ("mean, std", f"{_numbers(given.mean)}, {_numbers(given.std)}"),
+        ("mean, std", _normalization(facts)),
         ("classes", facts.classes),
         ("weights", f"{facts.weights}{'' if facts.hub_id is None else f' ({facts.hub_id})'}"),
-        ("license", facts.license or "unknown"),
+        ("license", facts.license or ("-" if facts.weights == "none" else "unknown")),
         ("published", _published(facts.top1, facts.top5, facts.published_at)),
         ("also called", ", ".join(facts.aliases) or "-"),
     ]
@@ -53,8 +53,11 @@ def show_verb(request: Request, console: Console) -> int:
     return 0
 
 
-def _numbers(values: tuple[float, ...] | None) -> str:
-    return "measured" if values is None else " ".join(f"{value:.3f}" for value in values)
+def _normalization(facts: ModelFacts) -> str:
+    if facts.source == "discern":
+        return "measured on the training images"
+    given = facts.input
+    return ", ".join(" ".join(f"{v:.3f}" for v in values) for values in (given.mean, given.std))
 
 
 def _published(top1: float | None, top5: float | None, source: str | None) -> str:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from discern.base.errors import ConfigError, ModelError
-from discern.compute.device import DeviceChoice, choose_device
+import torch
+
+from discern.base.errors import ConfigError, ModelError, RunError
+from discern.base.plugins import is_import_path
+from discern.compute.device import AMP_TYPES, DeviceChoice, choose_device
 from discern.data.images import Preprocess
+from discern.data.split import SplitRule
 from discern.exporting.bundle import open_bundle
 from discern.exporting.predictor import Predictor
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
 from discern.models.listing import imagenet_classes
-from discern.track.run import open_run, runs_root
+from discern.track.run import list_runs, open_run, runs_root
+from discern.track.run_folder import RUN_FILE
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
+from discern.training.stages import evaluation_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +45,27 @@ class OpenRequest:
     runs: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredWith:
+    """How a run scored its model, so that the same images give the same figures again.
+
+    `split`: how it drew its splits. `precision`: fp32, bf16 or fp16. `batch_size`: images per pass.
+    `source`: the data that it was trained on, as its config names it.
+    """
+
+    source: str | None = None
+    split: SplitRule = field(default_factory=SplitRule)
+    precision: str = "fp32"
+    batch_size: int = 64
+    channels_last: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A network on its device with what evaluation needs; `aliases`: other spellings of classes."""
+    """A network on its device with what evaluation needs; `aliases`: other spellings of classes.
+
+    A spelling that two classes share stands in `ambiguous`, not in `aliases`.
+    """
 
     name: str
     model: Classifier
@@ -48,10 +73,18 @@ class OpenedModel:
     classes: tuple[str, ...]
     device: DeviceChoice
     aliases: dict[str, int] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
+    scored: ScoredWith = field(default_factory=ScoredWith)
 
     def predictor(self) -> Predictor:
-        """The same model for single images."""
-        return Predictor(self.model, self.preprocess, self.classes, device=self.device.torch_device)
+        """The same model for single images, in the precision that it is scored in."""
+        return Predictor(
+            self.model,
+            self.preprocess,
+            self.classes,
+            device=self.device.torch_device,
+            amp_dtype=AMP_TYPES[self.scored.precision],
+        )
 
 
 def open_model(request: OpenRequest) -> OpenedModel:
@@ -69,22 +102,27 @@ def open_model(request: OpenRequest) -> OpenedModel:
     return replace(opened, preprocess=_overridden(opened.preprocess, request))
 
 
-def _open_bundle(path: Path, device: DeviceChoice) -> OpenedModel:
-    bundle = open_bundle(path)
+def _open_bundle(path: Path, device: DeviceChoice, trusted: str | None = None) -> OpenedModel:
+    bundle = open_bundle(path, trusted=trusted)
     model = bundle.model.to(device.torch_device).eval()
     return OpenedModel(str(path), model, bundle.preprocess, bundle.classes, device)
 
 
 def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
+    root = runs_root(request.runs)
     try:
-        run = open_run(request.model, runs_root(request.runs))
-    except ConfigError as error:
+        run = open_run(request.model, root)
+    except RunError as error:
+        there = any(request.model in (run.id, run.name) for run in list_runs(root))
+        if there or (Path(request.model) / RUN_FILE).is_file():
+            raise
+        near = f"{error.hint}; " if error.hint and error.hint.startswith("did you mean") else ""
         raise ModelError(
             "no such model",
             got=request.model,
             expected="a run, a bundle, a checkpoint, or a network's name with --weights",
-            hint=error.hint
-            or "`discern runs list`; a bare network needs --weights pretrained or FILE",
+            hint=f"{near}`discern runs list` shows the runs; a bare network needs "
+            "--weights pretrained or FILE.safetensors",
         ) from error
     bundle = run.path / "model"
     if not (bundle / "config.json").is_file():
@@ -94,7 +132,33 @@ def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             got=f"status {run.status}",
             hint=f"go on with it, or use a checkpoint: {run.path / 'checkpoints'}/step-N",
         )
-    return replace(_open_bundle(bundle, device), name=run.id)
+    name = run.record["config"]["model"]["name"]
+    opened = _open_bundle(bundle, device, trusted=name if is_import_path(name) else None)
+    return _as_scored(replace(opened, name=run.id), run.record)
+
+
+def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
+    """The model of a run, set up as the run scored it; its precision on the same kind of device."""
+    config, device = record["config"], opened.device.torch_device
+    data, compute = config["data"], config["compute"]
+    rule = SplitRule(
+        val=data["val_share"],
+        test=data["test_share"],
+        inner_val=data["inner_val_share"],
+        seed=data["split_seed"],
+    )
+    same_device = str((record.get("device") or {}).get("device", "")).startswith(device.type)
+    stored = (record.get("choices") or {}).get("precision", {}).get("value", "fp32")
+    scored = ScoredWith(
+        source=data["source"],
+        split=rule,
+        precision=stored if same_device else "fp32",
+        batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
+        channels_last=compute["channels_last"],
+    )
+    if scored.channels_last:
+        opened.model.to(memory_format=torch.channels_last)
+    return replace(opened, scored=scored)
 
 
 def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
@@ -128,7 +192,7 @@ def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
         fit=data["fit"],
     )
     model_on_device = built.model.to(device.torch_device).eval()
-    return OpenedModel(str(path), model_on_device, preprocess, classes, device)
+    return _as_scored(OpenedModel(str(path), model_on_device, preprocess, classes, device), record)
 
 
 def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
@@ -138,7 +202,7 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             "a network without weights knows nothing", where="--weights", got="none",
             expected="pretrained or FILE.safetensors",
         )  # fmt: skip
-    names, aliases = _class_names(request.classes)
+    names, aliases, ambiguous = _class_names(request.classes)
     size = request.image_size
     built = build_model(
         ModelRequest(
@@ -159,31 +223,55 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             hint="--classes FILE.csv names other classes than ImageNet's",
         )
     model = built.model.to(device.torch_device).eval()
-    return OpenedModel(request.model, model, built.preprocess, names, device, aliases)
+    return OpenedModel(request.model, model, built.preprocess, names, device, aliases, ambiguous)
 
 
-def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int]]:
-    """(names in label order, other spellings): ImageNet's, or those of a CSV."""
+def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int], frozenset[str]]:
+    """(names in label order, other spellings, spellings of several): ImageNet's, or a CSV's."""
     if file is None:
         pairs = imagenet_classes()
         names = tuple(name for _, name in pairs)
-        return names, {wnid: place for place, (wnid, _) in enumerate(pairs)}
+        # A name lists its synonyms: "tench, Tinca tinca". The first one alone names the class too.
+        shorts = [name.partition(", ")[0] for name in names]
+        numbers = {wnid: place for place, (wnid, _) in enumerate(pairs)}
+    else:
+        rows = _class_rows(file)
+        columns = list(rows[0]) if rows else []
+        named = next((column for column in ("name", "class", "label") if column in columns), None)
+        if named is None:
+            raise ConfigError(
+                "no column of class names", where=file, got=", ".join(columns), expected="name"
+            )
+        names = tuple(row[named] for row in rows)
+        shorts = list(names)
+        known = rows if "wnid" in columns else []
+        numbers = {row["wnid"]: place for place, row in enumerate(known)}
+    shared = frozenset(name for name, count in Counter(shorts).items() if count > 1)
+    aliases = {short: place for place, short in enumerate(shorts) if short not in shared}
+    return names, aliases | numbers, shared
+
+
+def _class_rows(file: str) -> list[dict[str, str]]:
+    """The rows of a CSV of classes, in the order of its column `index` if it has one."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
+            rows = list(csv.DictReader(stream, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"the class names cannot be read: {error}", where=file) from error
-    columns = list(rows[0]) if rows else []
-    named = next((column for column in ("name", "class", "label") if column in columns), None)
-    if named is None:
+    if not rows or "index" not in rows[0]:
+        return rows
+    try:
+        ordered = {int(row["index"]): row for row in rows}
+    except ValueError as error:
+        raise ConfigError(f"a class has no number: {error}", where=file) from error
+    if sorted(ordered) != list(range(len(rows))):
         raise ConfigError(
-            "no column of class names", where=file, got=", ".join(columns), expected="name"
+            "the classes are not numbered from 0 without gaps and repeats",
+            where=file,
+            got=f"{len(rows)} rows, numbers {min(ordered)} to {max(ordered)}",
+            expected=f"each of 0 to {len(rows) - 1} once",
         )
-    if "index" in columns:
-        rows.sort(key=lambda row: int(row["index"]))
-    names = tuple(row[named] for row in rows)
-    aliases = {row["wnid"]: place for place, row in enumerate(rows)} if "wnid" in columns else {}
-    return names, aliases
+    return [ordered[number] for number in range(len(rows))]
 
 
 def _overridden(preprocess: Preprocess, request: OpenRequest) -> Preprocess:

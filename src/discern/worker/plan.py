@@ -15,7 +15,13 @@ from discern.base.console import Console
 from discern.base.errors import ConfigError
 from discern.base.files import hash_file, hash_json
 from discern.base.seeds import derive_seed
-from discern.compute.device import DeviceChoice, choose_device, seed_everything, usable_cores
+from discern.compute.device import (
+    DeviceChoice,
+    choose_device,
+    default_threads,
+    seed_everything,
+    usable_cores,
+)
 from discern.config.assemble import given_value, request_layers, resolve_request
 from discern.config.layers import Resolved
 from discern.config.recipes import SMALL_SIDE, RecipeFacts, choose_recipe, default_model
@@ -59,7 +65,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     """Choose the device, look at the images, resolve the config. Raises before anything is made."""
     early = resolve_request(request).config
     device = choose_device(early.compute.device)
-    threads = early.compute.threads or usable_cores()
+    threads = early.compute.threads or default_threads()
     torch.set_num_threads(threads)
     scanned = scan(early.data, console)
     chosen_on_reported = early.data.val == CHOOSE_ON_TEST

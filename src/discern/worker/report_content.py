@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from discern.worker.open_model import OpenedModel
 from discern.worker.plan import TrainingPlan
 from discern.workflows.report import ReportContent
 
+FEW_IMAGES = 100  # below this the 95 % interval spans some twenty points
 _CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy")
 
 
@@ -41,6 +42,7 @@ def report_content(
             name: (series[name].steps, series[name].values) for name in _CURVES if name in series
         },
         facts=_facts(plan, material),
+        environment=_environment(writer.run.record),
         warnings=_warnings(plan, metrics),
         config_text=writer.run.config_text(),
         commands=(
@@ -72,21 +74,44 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
     }
 
 
+def _environment(record: Mapping[str, Any]) -> dict[str, str]:
+    """What the run was made with, in words: versions, machine, and the state of the code."""
+    stored = record.get("environment") or {}
+    found = {name: str(version) for name, version in (stored.get("versions") or {}).items()}
+    cpu, git = stored.get("cpu") or {}, record.get("git") or {}
+    found["system"] = str(stored.get("os", "unknown"))
+    found["processor"] = f"{cpu.get('model', 'unknown')}, {cpu.get('cores', '?')} cores"
+    commit = str(git.get("commit", "unknown"))
+    found["commit"] = f"{commit} with changes" if git.get("dirty") else commit
+    return found
+
+
 def _warnings(plan: TrainingPlan, metrics: dict[str, Any]) -> tuple[str, ...]:
     found = []
     if plan.chosen_on_reported:
         found.append("Chosen on the test images: this score is too good.")
-    if plan.scanned.problems:
-        found.append(f"{len(plan.scanned.problems)} unreadable images were left out.")
-    if metrics["count"] < 100:
+    return (*found, *_data_warnings(len(plan.scanned.problems), metrics))
+
+
+def _data_warnings(left_out: int, metrics: dict[str, Any]) -> list[str]:
+    found = []
+    if left_out:
+        found.append(f"{left_out} unreadable images were left out.")
+    if metrics["count"] < FEW_IMAGES:
         found.append(f"Only {metrics['count']} images were scored: see the interval.")
-    return tuple(found)
+    return found
 
 
 def evaluation_content(
-    opened: OpenedModel, material: Material, table: EvalTable, metrics: dict[str, Any]
+    opened: OpenedModel,
+    material: Material,
+    table: EvalTable,
+    metrics: dict[str, Any],
+    *,
+    left_out: int = 0,
+    warnings: tuple[str, ...] = (),
 ) -> ReportContent:
-    """What the report of `discern eval` shows."""
+    """What the report of `discern eval` shows. `left_out`: how many images could not be read."""
     preprocess = material.preprocess
     return ReportContent(
         title=f"{opened.name} on {material.manifest.layout}",
@@ -101,6 +126,7 @@ def evaluation_content(
             "resampling": f"{preprocess.interpolation}, crop share {preprocess.crop_pct:g}",
             "device": str(opened.device),
         },
+        warnings=(*warnings, *_data_warnings(left_out, metrics)),
         thumbnail=thumbnails(material.source),
     )
 

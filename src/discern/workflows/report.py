@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from discern.data.images import Pixels
 from discern.exporting.csv_cells import csv_cell
 from discern.exporting.folders import replaced_folder
-from discern.training.scores import EvalTable, confusion_matrix, most_confused_pairs, per_class
+from discern.training.scores import (
+    EvalTable,
+    calibration,
+    confusion_matrix,
+    most_confused_pairs,
+    per_class,
+)
 from discern.workflows.report_page import render_page
 from discern.workflows.report_pictures import confusion_picture, curves_picture
 
@@ -34,6 +40,7 @@ class ReportContent:
 
     `names` and `ids`: per row of `table`. `metrics` as in run.json. `curves`: series name to
     (steps, values). `thumbnail` gives an image's pixels by its manifest position, for the page.
+    Raises ValueError when names or ids do not fit the table.
     """
 
     title: str
@@ -44,10 +51,16 @@ class ReportContent:
     val_metrics: Mapping[str, Any] | None = None
     curves: Mapping[str, Points] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     config_text: str = ""
     commands: tuple[str, ...] = ()
     thumbnail: Callable[[int], Pixels] | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("names", "ids"):
+            if len(getattr(self, key)) != len(self.table):
+                raise ValueError(f"{len(getattr(self, key))} {key} for {len(self.table)} images")
 
 
 def write_report(folder: Path, content: ReportContent) -> None:
@@ -66,7 +79,7 @@ def write_report(folder: Path, content: ReportContent) -> None:
             + "\n",
             encoding="utf-8",
         )
-        page = render_page(content, confusion, curves)
+        page = render_page(content)
         (temporary / "index.html").write_text(page, encoding="utf-8")
 
 
@@ -79,12 +92,16 @@ def report_record(content: ReportContent) -> dict[str, Any]:
         "val_metrics": None if content.val_metrics is None else dict(content.val_metrics),
         "warnings": list(content.warnings),
         "facts": dict(content.facts),
+        "environment": dict(content.environment),
+        "calibration": _calibration_record(content.table),
         "per_class": class_rows(content.table),
-        "most_confused": [
-            {"true": pair.true, "predicted": pair.predicted, "count": pair.count}
-            for pair in most_confused_pairs(content.table, 20)
-        ],
+        "most_confused": [pair.record() for pair in most_confused_pairs(content.table, 20)],
     }
+
+
+def _calibration_record(table: EvalTable) -> dict[str, Any]:
+    found = calibration(table)
+    return {"error": found.error, "bias": found.bias, "bins": len(found.count)}
 
 
 def class_rows(table: EvalTable) -> list[dict[str, Any]]:
@@ -147,7 +164,10 @@ def _write_predictions(folder: Path, content: ReportContent) -> None:
         ],
         "predicted": classes[table.top_classes[:, 0]].tolist(),
         "probability": [round(float(p), 6) for p in table.top_probabilities[:, 0]],
-        "correct": (table.top_classes[:, 0] == table.targets).tolist(),
+        "correct": [
+            bool(right) if known else None
+            for right, known in zip(table.correct, labeled, strict=True)
+        ],
         "loss": [round(float(v), 6) if np.isfinite(v) else None for v in table.losses],
     }
     for k in range(1, table.top_classes.shape[1]):

@@ -1,4 +1,4 @@
-"""The report's one page: works offline, holds its pictures, escapes every text."""
+"""The report's one page: works offline, holds its pictures, runs no script, escapes every text."""
 
 from __future__ import annotations
 
@@ -9,147 +9,240 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from discern.training.scores import most_confused_pairs, per_class
+from discern.base.errors import DiscernError
+from discern.training.scores import (
+    KEPT_CLASSES,
+    calibration,
+    confusion_matrix,
+    most_confused_pairs,
+    per_class,
+)
+from discern.workflows.report_charts import calibration_svg, confusion_svg, curves_html
 from discern.workflows.report_style import STYLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from discern.data.images import Pixels
     from discern.workflows.report import ReportContent
 
 _WORST = 24
 _THUMBNAIL = 96
-# Beyond this many classes the table shows the weakest only.
-_ROWS = 100
+# Beyond this many classes the table shows the weakest first, the rest folded away.
+_OPEN_ROWS = 30
+_WEAKEST = 15
+# Beyond this many classes a matrix cannot be read; the pairs are listed instead.
+_MATRIX = 100
+_BINS = 10
+# Nothing may be fetched and nothing run, whatever a class name or path holds.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_PANELS = (
+    ("Loss", {"train/loss": "train", "val/loss": "val"}),
+    ("Accuracy", {"train/accuracy": "train", "val/accuracy": "val"}),
+    ("Learning rate", {"train/lr": "rate"}),
+)
 
 
-def render_page(content: ReportContent, confusion: bytes, curves: bytes | None) -> str:
+def render_page(content: ReportContent) -> str:
     """The page as HTML text."""
+    many = len(content.table.classes) > _MATRIX
+    pairs = _section("Most confused", _pairs(content, 20 if many else 8), half=not many)
     sections = [
         _headline(content),
+        pairs,
+        _section("How sure it is", _sureness(content), half=not many),
+        _section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
         _section("Classes", _class_table(content)),
-        _section("Most confused", _pairs(content)),
-        _section("Confusion matrix", _picture(confusion, "confusion matrix")),
-        _section("Worst mistakes", _mistakes(content)),
+        "" if many else _section("Confusion matrix", _matrix(content)),
+        _section("Training", _curves(content), "By step."),
+        _section("What was evaluated", _table(content.facts), half=bool(content.commands)),
+        _section("Next", _commands(content), half=bool(content.facts)),
+        _folded("Configuration", _pre(content.config_text)),
+        _folded("Environment", _table(content.environment)),
     ]
-    if curves is not None:
-        sections.append(_section("Training", _picture(curves, "loss, accuracy and rate by step")))
-    if content.facts:
-        sections.append(_section("Facts", _facts(content)))
-    if content.commands:
-        lines = "\n".join(html.escape(command) for command in content.commands)
-        sections.append(_section("Next", f"<pre>{lines}</pre>"))
-    if content.config_text:
-        text = html.escape(content.config_text)
-        sections.append(f"<section><details><summary>Configuration</summary><pre>{text}</pre>"
-                        "</details></section>")  # fmt: skip
-    title = html.escape(content.title)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
+        "<link rel='icon' href='data:,'>"
+        f"<title>{html.escape(content.title)}</title><style>{STYLE}</style></head><body><main>"
         + "\n".join(section for section in sections if section)
-        + "</main></body></html>\n"
+        + "<footer>Written by Discern. All figures: report.json, per_class.csv, confusion.csv, "
+        "predictions.csv</footer></main></body></html>\n"
     )
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>" if body else ""
+def _section(title: str, body: str, note: str = "", *, half: bool = False) -> str:
+    if not body:
+        return ""
+    under = f"<p class='sub'>{note}</p>" if note else ""
+    kind = " class='half'" if half else ""
+    return f"<section{kind}><h2>{title}</h2>{under}{body}</section>"
+
+
+def _folded(title: str, body: str) -> str:
+    if not body:
+        return ""
+    return f"<section><details><summary>{title}</summary>{body}</details></section>"
+
+
+def _percent(value: float, count: int) -> str:
+    """With no more places than `count` images can tell."""
+    return f"{100 * value:.2f}" if count >= 1000 else f"{100 * value:.1f}"
 
 
 def _headline(content: ReportContent) -> str:
-    metrics = content.metrics
-    low, high = 100 * metrics["accuracy_low"], 100 * metrics["accuracy_high"]
-    accuracy = 100 * metrics["accuracy"]
+    metrics, table = content.metrics, content.table
+    count, split = metrics["count"], html.escape(str(metrics["split"]))
+    scored = f"all {count:,} images" if split == "all" else f"{count:,} {split} images"
+    accuracy, low, high = (metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+    chance = int(per_class(table).support.max()) / count
     warnings = "".join(f"<p class='warn'>{html.escape(text)}</p>" for text in content.warnings)
-    tiles = [
-        ("top-5", f"{100 * metrics['top5']:.2f} %"),
-        ("loss", "not finite" if metrics["loss"] is None else f"{metrics['loss']:.4f}"),
-        ("images", f"{metrics['count']:,}"),
-    ]
-    if content.val_metrics is not None:
-        tiles.append(
-            ("on the images it was chosen by", f"{100 * content.val_metrics['accuracy']:.2f} %")
-        )
-    cells = "".join(
-        f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>"
-        for name, value in tiles
+    wrong = round(count * (1 - accuracy))
+    words = (
+        f"<p>of {scored} are named right, {wrong:,} are not. On new images of the "
+        f"same kind, expect {_percent(low, count)} to {_percent(high, count)}%.<br>"
+        "<span>95% Wilson interval. "
+        f"Always naming the most frequent class would score {_percent(chance, count)}%.</span></p>"
+    )
+    scale = (
+        f"<div class='scale'><i style='left:{100 * low:.2f}%;"
+        f"width:{max(100 * (high - low), 0.4):.2f}%'></i><u style='left:{100 * chance:.2f}%'></u>"
+        f"<b style='left:{100 * accuracy:.2f}%'></b></div>"
+        "<div class='ends'><span>0%</span><span>100%</span></div>"
     )
     return (
-        f"<header><h1>{html.escape(content.title)}</h1>{warnings}"
-        f"<div class='score'>{accuracy:.2f}<small>%</small></div>"
-        f"<p class='sub'>accuracy on the split {html.escape(str(metrics['split']))}; "
-        f"95 % interval {low:.2f} to {high:.2f} %</p>"
-        f"<div class='interval'><i style='left:{low:.3f}%;width:{max(high - low, 0.4):.3f}%'></i>"
-        f"<b style='left:{accuracy:.3f}%'></b></div><div class='tiles'>{cells}</div></header>"
+        f"<header><h1>{html.escape(content.title)}</h1>{warnings}<div class='hero'>"
+        f"<div class='score'>{_percent(accuracy, count)}<small>%</small></div>{words}</div>"
+        f"{scale}{_tiles(content)}</header>"
     )
 
 
-def _bar(value: float) -> str:
-    if np.isnan(value):
-        return "<td class='num'>-</td>"
-    return f"<td class='num bar' style='--v:{100 * value:.1f}%'>{value:.3f}</td>"
+def _tiles(content: ReportContent) -> str:
+    metrics, count = content.metrics, content.metrics["count"]
+    scores = per_class(content.table)
+    loss = metrics["loss"]
+    tiles = [("mean loss", "not finite" if loss is None else f"{loss:.4f}")]
+    if len(content.table.classes) > KEPT_CLASSES:
+        tiles.insert(0, ("top-5 accuracy", f"{_percent(metrics['top5'], count)}%"))
+    tiles.append(
+        ("mean recall of classes", f"{_percent(float(np.nanmean(scores.recall)), count)}%")
+    )
+    tiles.append(("classes", f"{len(content.table.classes):,}"))
+    val = content.val_metrics
+    if val is not None:
+        tiles.append(
+            ("on the images it was chosen by", f"{_percent(val['accuracy'], val['count'])}%")
+        )
+    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles)
+    return f"<div class='tiles'>{cells}</div>"
+
+
+def _sureness(content: ReportContent) -> str:
+    found = calibration(content.table, bins=_BINS)
+    points = 100 * found.bias
+    if abs(points) < 1:
+        verdict = "Its stated probabilities are right on average, to within one point."
+    else:
+        side = "too sure of itself" if points > 0 else "less sure than it could be"
+        verdict = f"On average it is {abs(points):.1f} points {side}."
+    return (
+        "<p class='sub'>How often it is right, by the probability it states. "
+        f"The dashed line is a perfect match.</p><div class='sure'>{calibration_svg(found)}"
+        f"<p>{verdict} <span class='sub'>Mean gap {100 * found.error:.1f} points.</span></p></div>"
+    )
 
 
 def _class_table(content: ReportContent) -> str:
     scores = per_class(content.table)
-    order = np.arange(len(scores.classes))
-    note = ""
-    if len(order) > _ROWS:
-        order = np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:_ROWS]
-        whole = f"{_ROWS} weakest of {len(scores.classes)} classes; all are in per_class.csv"
-        note = f"<p class='sub'>The {whole}.</p>"
-    rows = "".join(
-        f"<tr><th>{html.escape(scores.classes[row])}</th><td class='num'>{scores.support[row]}</td>"
-        f"{_bar(scores.precision[row])}{_bar(scores.recall[row])}{_bar(scores.f1[row])}</tr>"
-        for row in order
-    )
+    count = len(scores.classes)
+    rows = [
+        f"<tr><th>{html.escape(name)}</th><td class='num'>{scores.support[row]:,}</td>"
+        f"{_meter(scores.precision[row])}{_meter(scores.recall[row])}{_meter(scores.f1[row])}</tr>"
+        for row, name in enumerate(scores.classes)
+    ]
+    if count <= _OPEN_ROWS:
+        return _class_rows(rows)
+    weakest = np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:_WEAKEST]
     return (
-        f"{note}<div class='scroll'><table><thead><tr><th>class</th><th class='num'>images</th>"
-        "<th class='num'>precision</th><th class='num'>recall</th><th class='num'>F1</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></div>"
+        f"<p class='sub'>The {_WEAKEST} weakest of {count:,}, by F1.</p>"
+        f"{_class_rows([rows[row] for row in weakest])}"
+        f"<details><summary>All {count:,} classes</summary>{_class_rows(rows)}</details>"
     )
 
 
-def _pairs(content: ReportContent) -> str:
-    pairs = most_confused_pairs(content.table, 10)
+def _class_rows(rows: list[str]) -> str:
+    return (
+        "<div class='scroll'><table><thead><tr><th>class</th><th class='num'>images</th>"
+        "<th class='num'>precision</th><th class='num'>recall</th><th class='num'>F1</th></tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _meter(value: float) -> str:
+    if np.isnan(value):
+        return "<td class='meter'><span><i style='--v:0%'></i>none</span></td>"
+    return f"<td class='meter'><span><i style='--v:{100 * value:.1f}%'></i>{value:.3f}</span></td>"
+
+
+def _pairs(content: ReportContent, limit: int) -> str:
+    pairs = most_confused_pairs(content.table, limit)
     if not pairs:
         return "<p class='sub'>No image was mistaken.</p>"
     items = "".join(
-        f"<li><b>{html.escape(pair.true)}</b> taken for <b>{html.escape(pair.predicted)}</b>"
-        f"<span>{pair.count} of its images, {100 * pair.share:.1f} %</span></li>"
+        f"<li><div>{html.escape(pair.true)} <em>taken for</em> {html.escape(pair.predicted)}</div>"
+        f"<span>{pair.count:,} · {100 * pair.share:.1f}%</span></li>"
         for pair in pairs
     )
-    return f"<ol class='pairs'>{items}</ol>"
+    return (
+        "<p class='sub'>Images, and their share of the true class.</p>"
+        f"<ol class='pairs'>{items}</ol>"
+    )
 
 
-def _picture(png: bytes, text: str) -> str:
-    data = base64.b64encode(png).decode()
-    return f"<img class='wide' alt='{html.escape(text)}' src='data:image/png;base64,{data}'>"
+def _matrix(content: ReportContent) -> str:
+    picture = confusion_svg(confusion_matrix(content.table), content.table.classes)
+    return (
+        "<p class='sub'>Rows are the true class, columns the answer."
+        "<span class='legend'><i></i>right <i class='e'></i>mistaken</span></p>"
+        f"<div class='scroll' tabindex='0'>{picture}</div>"
+    )
+
+
+def _curves(content: ReportContent) -> str:
+    panels = (curves_html(content.curves, title=title, names=names) for title, names in _PANELS)
+    drawn = "".join(panels)
+    return f"<div class='charts'>{drawn}</div>" if drawn else ""
 
 
 def _mistakes(content: ReportContent) -> str:
     table = content.table
-    wrong = np.flatnonzero((table.top_classes[:, 0] != table.targets) & (table.targets >= 0))
+    wrong = np.flatnonzero(table.labeled & ~table.correct)
     losses = np.nan_to_num(table.losses[wrong], nan=np.inf)
-    worst = wrong[np.argsort(-losses, kind="stable")][:_WORST]
-    if not len(worst):
-        return ""
     cards = []
-    for row in worst:
-        guess = table.classes[table.top_classes[row, 0]]
-        true = table.classes[table.targets[row]]
-        picture = ""
-        if content.thumbnail is not None:
-            png = base64.b64encode(
-                thumbnail_png(content.thumbnail(int(table.positions[row])))
-            ).decode()
-            picture = f"<img alt='' src='data:image/png;base64,{png}'>"
+    for row in wrong[np.argsort(-losses, kind="stable")][:_WORST]:
+        guess = html.escape(table.classes[table.top_classes[row, 0]])
+        true = html.escape(table.classes[table.targets[row]])
+        picture = _thumbnail(content, int(table.positions[row]))
         cards.append(
-            f"<figure title='{html.escape(content.names[row], quote=True)}'>{picture}<figcaption>"
-            f"<b>{html.escape(guess)}</b> {100 * table.top_probabilities[row, 0]:.0f} %<br>"
-            f"<span>is {html.escape(true)}</span></figcaption></figure>"
+            f"<figure title='{html.escape(content.names[row])}'>{picture}<figcaption>"
+            f"<b>{guess}</b> {100 * table.top_probabilities[row, 0]:.0f}%<br>"
+            f"<span>is {true}</span></figcaption></figure>"
         )
-    return f"<div class='gallery'>{''.join(cards)}</div>"
+    return f"<div class='gallery'>{''.join(cards)}</div>" if cards else ""
+
+
+def _thumbnail(content: ReportContent, position: int) -> str:
+    """The picture of a mistake; a report is worth having where an image is gone meanwhile."""
+    if content.thumbnail is None:
+        return ""
+    try:
+        png = thumbnail_png(content.thumbnail(position))
+    except (DiscernError, OSError) as error:
+        text = html.escape(error.what if isinstance(error, DiscernError) else str(error))
+        return f"<div class='thumb' title='{text}'>cannot be read now</div>"
+    data = base64.b64encode(png).decode()
+    return f"<div class='thumb'><img alt='' src='data:image/png;base64,{data}'></div>"
 
 
 def thumbnail_png(pixels: Pixels) -> bytes:
@@ -166,9 +259,17 @@ def thumbnail_png(pixels: Pixels) -> bytes:
     return stream.getvalue()
 
 
-def _facts(content: ReportContent) -> str:
+def _table(facts: Mapping[str, str]) -> str:
     rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in content.facts.items()
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in facts.items()
     )
-    return f"<div class='scroll'><table class='facts'><tbody>{rows}</tbody></table></div>"
+    return f"<table class='facts'><tbody>{rows}</tbody></table>" if rows else ""
+
+
+def _commands(content: ReportContent) -> str:
+    return _pre("\n".join(content.commands))
+
+
+def _pre(text: str) -> str:
+    return f"<pre tabindex='0'>{html.escape(text)}</pre>" if text else ""

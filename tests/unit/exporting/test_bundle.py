@@ -237,9 +237,8 @@ def test_failed_save_keeps_the_older_bundle(saved):
 
 
 def test_model_that_its_name_does_not_rebuild_is_refused(tmp_path):
-    content = make_content()
-    content.model.network = torch.nn.Sequential(content.model.network)
-    with pytest.raises(DiscernError):
+    content = make_content(architecture="discern/mlp", arguments={})
+    with pytest.raises(DiscernError, match="do not fit"):
         bundles.save_bundle(tmp_path / "model", content)
     assert list(tmp_path.iterdir()) == []
 

@@ -109,7 +109,7 @@ def test_rows_are_plain_json_values(predictor):
 
     rows = predictor.predict(arrays(2), top_k=2).rows()
     assert rows == json.loads(json.dumps(rows))
-    assert [entry["class"] for entry in rows[0]["top"]][0] == rows[0]["class"]
+    assert rows[0]["top"][0]["class"] == rows[0]["class"]
     assert rows[0]["top"][0]["probability"] >= rows[0]["top"][1]["probability"]
 
 
