@@ -58,7 +58,10 @@ class TrainedRun:
     @property
     def best(self) -> dict[str, Any]:
         """The kept checkpoint: its step and its scores on the images that it was chosen by."""
-        return dict(self._run.record["best"])
+        best = self._run.record.get("best")
+        if not best:
+            raise RunError("the run has kept no checkpoint yet", where=self.id, got=self.status)
+        return dict(best)
 
     def curves(self) -> dict[str, Series]:
         """Every recorded series by name."""
@@ -76,6 +79,7 @@ class TrainedRun:
 
 def train(
     data: PathLike,
+    /,
     *,
     val: PathLike | None = None,
     test: PathLike | None = None,

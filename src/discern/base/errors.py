@@ -6,6 +6,7 @@ web pages, so that all print the same facts. `EXIT_CODES` maps a branch to the e
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Final
 
 OK: Final = 0
@@ -89,6 +90,21 @@ class RunError(DiscernError):
 
     kind = "run"
     exit_code = RUN_FAILURE
+
+
+class SystemRefusal(RunError):
+    """The operating system refused to read or write a file."""
+
+    def __init__(self, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        super().__init__(
+            "the disk is full" if full else "a file or folder cannot be used",
+            where=error.filename,
+            got=error.strerror or str(error),
+            hint="free some space; what was saved before is whole"
+            if full
+            else "check that the place exists and that you may read and write there",
+        )
 
 
 class AccessError(DiscernError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from discern.base.console import Console
-from discern.base.errors import ConfigError, DiscernError
+from discern.base.errors import RUN_FAILURE, USAGE, ConfigError, DiscernError, SystemRefusal
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.config_commands import config_app
@@ -66,34 +67,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json="--json" in given, debug="--debug" in given)
     try:
-        code = app(_with_optional_values(given), standalone_mode=False)
+        code = app(_with_optional_values(given), prog_name="discern", standalone_mode=False)
     except DiscernError as error:
         return console.fail(error)
     except _UsageError as error:
-        return console.fail(_usage_error(error))
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+            console.result(str(getattr(error, "message", "")))
+            return USAGE
+        return console.fail(_usage_error(error, given))
     except typer.Abort:
         return 130
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: nobody is left to tell. Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RUN_FAILURE
+    except OSError as error:
+        return console.fail(SystemRefusal(error))
     except KeyboardInterrupt:
         return 130
     return code if isinstance(code, int) else 0
 
 
-def _usage_error(error: Exception) -> ConfigError:
+def _usage_error(error: Exception, given: Sequence[str]) -> ConfigError:
     """A misspelled command or flag in our form, with the nearest name."""
     message = str(getattr(error, "message", "") or getattr(error, "format_message", str)())
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "discern"
     name = getattr(error, "option_name", None)
-    hint = None
+    command, hint, got = where, None, None
+    spellings = list(getattr(getattr(error, "param", None), "opts", []))
+    if spellings and spellings[0].startswith("-"):
+        where = spellings[0]
+        got = _value_of(given, spellings)
     if name is not None and context is not None:
         known = [text for parameter in context.command.params for text in parameter.opts]
-        message = f"no such flag: {name}"
+        message, where = f"no such flag: {name}", command
         hint = did_you_mean(name, known)
     elif context is not None and "No such command" in message:
         wanted = message.split("'")[1]
         message = f"no such command: {wanted}"
         hint = did_you_mean(wanted, list(getattr(context.command, "commands", {})))
-    return ConfigError(message, where=where, hint=hint or f"`{where} --help` lists what there is")
+    return ConfigError(
+        message, where=where, got=got, hint=hint or f"`{command} --help` lists what there is"
+    )
+
+
+def _value_of(given: Sequence[str], spellings: Sequence[str]) -> str | None:
+    """What was given for a flag of these spellings, as typed."""
+    for place, argument in enumerate(given):
+        flag, equals, value = argument.partition("=")
+        if flag in spellings and equals:
+            return value
+        if argument in spellings and place + 1 < len(given):
+            return given[place + 1]
+    return None
 
 
 def run() -> None:

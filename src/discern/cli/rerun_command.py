@@ -33,7 +33,7 @@ def rerun_command(name: str, root: Path, console: Console) -> int:
         json=False,
         quiet=console.json,
     )
-    code = ChildExecutor().submit(request).wait()
+    code = ChildExecutor(aside=console.json).submit(request).wait()
     if code != OK:
         raise RunError("the repetition did not finish", where=run.id, got=f"exit code {code}")
     again = open_run(f"{run.project}/{request.pairs[1][2]}", root)

@@ -92,7 +92,9 @@ def evaluate(
     ] = None,
     mean: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
     std: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images per pass")] = 64,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="images per pass")
+    ] = 64,
     runs: RunsFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -130,7 +132,9 @@ def predict(
     ] = None,
     mean: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
     std: Annotated[str | None, typer.Option(help="per channel on 0..1, comma separated")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images per pass")] = 64,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="images per pass")
+    ] = 64,
     runs: RunsFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -144,7 +148,7 @@ def predict(
     if form not in ("text", "csv"):
         raise ConfigError("no such format", where="--format", got=form, expected="text or csv")
     if "-" in images:
-        listed = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        listed = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         images = [name for image in images for name in (listed if image == "-" else [image])]
     arguments = {
         "model": model, "images": images, "top_k": top_k, "format": form, "out": out,

@@ -142,6 +142,10 @@ def choose_precision(
 
     `step` is called with the autocast type or None. On a GPU, bf16 where the chip has it.
     """
+    if wanted != "auto" and wanted not in AMP_TYPES:
+        raise ConfigError(
+            "no such precision", where="--precision", got=wanted, expected="auto, fp32, bf16, fp16"
+        )
     if wanted != "auto":
         return wanted, "asked for"
     if device.type == "cuda":

@@ -173,6 +173,10 @@ def _explain_failure(error: ValidationError, merged: _Merge) -> ConfigError:
     problems = error.errors(include_url=False)
     first = problems[0]
     path = tuple(str(part) for part in first["loc"])
+    if first["type"] not in ("extra_forbidden", "missing"):
+        # Behind the key there may stand pydantic's name of a union's member.
+        ends = [n for n in range(len(path), 0, -1) if path[:n] in merged.origins]
+        path = path[: ends[0]] if ends else path
     key = ".".join(path)
     origin = next(
         (merged.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in merged.origins),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discern.base.errors import DataError
-from discern.base.names import nearest_names
+from discern.base.names import did_you_mean, nearest_names
 from discern.data.archives import TAR_SUFFIXES, is_tar, list_tar
 from discern.data.catalog import BUILT_IN, read_catalog
 from discern.data.folders import list_folder
@@ -28,6 +28,7 @@ from discern.data.listing import Listing
 from discern.data.manifest import (
     MISSING,
     NO_SPLIT,
+    SPLITS,
     Head,
     Locations,
     Manifest,
@@ -70,6 +71,7 @@ class ScannedData:
     facts: ImageFacts
     reported: str
     random_split: bool
+    warnings: tuple[str, ...] = ()
 
 
 def scan_data(request: DataRequest, progress: Progress | None = None) -> ScannedData:
@@ -77,8 +79,9 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     parts = [list_source(request.train, request.root, request.label, progress)]
     if request.val is not None or request.test is not None:
         parts = _joined_parts(request, parts[0], progress)
-    classes, numeric = _class_map(parts[0], request.classes)
-    _check_other_classes(parts, classes, numeric)
+    classes, numeric = _class_map(parts[0], request.classes, needs_train=request.split is not None)
+    sources = [s for s in (request.train, request.val, request.test) if s is not None]
+    _check_other_classes(parts, sources, classes, numeric)
     threads = request.threads or len(os.sched_getaffinity(0))
     inspections = [inspect_listing(part, threads, progress) for part in parts]
     sound, problems = [], []
@@ -89,6 +92,7 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     manifest = _build_manifest(parts, inspections, sound, classes)
     notes = [note for part in parts for note in part.notes] + _class_notes(classes)
     reported, random = "test", False
+    warnings: list[str] = []
     if request.split is not None:
         _check_trainable(manifest, parts[0])
         outcome = complete_split(
@@ -97,6 +101,7 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
         manifest = manifest.with_split(outcome.codes)
         reported, random = outcome.reported, outcome.random
         notes += outcome.notes
+        warnings = _overlaps(manifest)
     return ScannedData(
         manifest=manifest,
         problems=tuple(problems),
@@ -105,6 +110,7 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
         facts=_joined_facts(inspections, sound),
         reported=reported,
         random_split=random,
+        warnings=tuple(warnings),
     )
 
 
@@ -112,7 +118,7 @@ def list_source(
     source: str, root: str | None, label: str | None, progress: Progress | None
 ) -> Listing:
     """The images of one DATA, whatever it is. Raises DataError for nothing of that name."""
-    path = Path(source)
+    path = Path(source).expanduser()
     if source in BUILT_IN and not (path.exists() and root is None):
         return _list_built_in(source, root, progress)
     if path.is_dir():
@@ -214,8 +220,23 @@ def _joined_parts(request: DataRequest, first: Listing, progress: Progress | Non
     return parts
 
 
-def _class_map(first: Listing, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], bool]:
-    """(class names in order, whether they are bare numbers) from the train data."""
+def _class_map(
+    first: Listing,
+    given: tuple[str, ...] | None,
+    *,
+    needs_train: bool,
+) -> tuple[tuple[str, ...], bool]:
+    """(class names in order, whether they are bare numbers) from the train data.
+
+    Without `needs_train`, as for evaluation, data that has no train split gives its own classes.
+    """
+    codes = {int(code) for code in first.split}
+    if needs_train and not codes & {_CODES["train"], NO_SPLIT}:
+        raise DataError(
+            "there is no train split", where=first.root,
+            got=", ".join(SPLITS[code] for code in sorted(codes)),
+            expected="train, and val or test or both",
+        )  # fmt: skip
     train = [
         label
         for label, code in zip(first.labels, first.split, strict=True)
@@ -223,26 +244,35 @@ def _class_map(first: Listing, given: tuple[str, ...] | None) -> tuple[tuple[str
     ]
     if given is not None:
         return given, False
+    if not train and not needs_train:
+        train = [label for label in first.labels if label is not None]
     if first.classes is not None:
         return first.classes, False
     return order_classes(train), first.numeric
 
 
-def _check_other_classes(parts: list[Listing], classes: tuple[str, ...], numeric: bool) -> None:  # noqa: FBT001
+def _check_other_classes(
+    parts: list[Listing],
+    sources: list[str],
+    classes: tuple[str, ...],
+    numeric: bool,  # noqa: FBT001
+) -> None:
     """A class that train lacks is an error that names it; bare numbers are compared by count."""
     known = set(classes)
-    for part in parts:
+    for part, source in zip(parts, sources, strict=True):
         labels = {label for label in part.labels if label is not None}
         unknown = sorted(labels - known)
         if not unknown:
             continue
-        what = "classes" if len(unknown) > 1 else "a class"
+        what = "there are classes" if len(unknown) > 1 else "there is a class"
+        near = did_you_mean(unknown[0], classes)
         raise DataError(
-            f"there is {what} that the training images do not have",
-            where=part.root / part.name if part is not parts[0] else part.root,
+            f"{what} that the training images do not have",
+            where=source,
             got=", ".join(unknown[:10]),
             expected=f"{len(classes)} numbered classes" if numeric else ", ".join(classes[:20]),
-            hint="give them images in train, leave them out, or name the classes in data.classes",
+            hint=near
+            or "give them images in train, leave them out, or name the classes in data.classes",
         )
 
 
@@ -255,6 +285,21 @@ def _class_notes(classes: tuple[str, ...]) -> list[str]:
         for names in folded.values()
         if len(names) > 1
     ]
+
+
+def _overlaps(manifest: Manifest) -> list[str]:
+    """What is scored should not have been learned: images of equal content in train and beyond."""
+    digests = np.array([name.partition("-")[0] for name in manifest.ids.tolist()])
+    trained = digests[manifest.positions("train")]
+    found = []
+    for split in ("val", "test"):
+        held = digests[manifest.positions(split)]
+        shared = int(np.isin(held, trained).sum())
+        if shared:
+            found.append(
+                f"{shared} of {len(held)} {split} images are in train, too: scores are too good"
+            )
+    return found
 
 
 def _check_trainable(manifest: Manifest, first: Listing) -> None:

@@ -70,8 +70,10 @@ def stratified_split(
             )
         order = shuffled_rows(ids, rows, seed)
         start = 0
-        for code, share in wanted.items():
-            count = min(max(1, round(share * len(rows))), len(rows) - start - 1)
+        for place, (code, share) in enumerate(wanted.items(), 1):
+            # One image stays for each split that follows, and one for train.
+            rest = len(rows) - start - 1 - (len(wanted) - place)
+            count = min(max(1, round(share * len(rows))), rest)
             codes[order[start : start + count]] = code
             start += count
     return codes

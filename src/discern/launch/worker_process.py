@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 from discern.config.request import Request, write_request
 
 _PR_SET_PDEATHSIG = 1
+_STDERR = 2
 
 
 def worker_command(verb: str, request: Path, run: Path | None = None) -> list[str]:
@@ -86,8 +87,14 @@ class ChildHandle:
         self.process.send_signal(signal.SIGTERM)
 
 
+@dataclass(frozen=True, slots=True)
 class ChildExecutor:
-    """Runs each worker as a child in its own process group, which dies with this process."""
+    """Runs each worker as a child in its own process group, which dies with this process.
+
+    `aside`: what the children print goes to stderr, for a parent whose stdout is one object.
+    """
+
+    aside: bool = False
 
     def submit(self, request: Request) -> ChildHandle:
         """Start a worker for `request`."""
@@ -97,6 +104,7 @@ class ChildExecutor:
             env=worker_environment(),
             start_new_session=True,
             preexec_fn=_die_with_parent(),
+            stdout=_STDERR if self.aside else None,
         )
         return ChildHandle(process)
 

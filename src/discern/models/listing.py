@@ -211,8 +211,9 @@ def _skeleton(
     if own is not None:
         builder, implied = own
         size = image_size or (_OWN_SIDE, _OWN_SIDE)
-        with torch.device("meta"):
-            network = BUILDERS[builder](num_classes or _OWN_CLASSES, channels, size, **implied)
+        # In real memory: own networks are small, and torch's initializers on the meta device import
+        # its compiler, which costs more than torch itself (1.5 s of CPU time).
+        network = BUILDERS[builder](num_classes or _OWN_CLASSES, channels, size, **implied)
         return network, standard_input(size, channels)
     if not timm_nets.is_timm_name(name):
         raise ConfigError("facts are known of named networks only", where="model", got=name)

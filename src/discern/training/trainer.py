@@ -124,7 +124,7 @@ class Trainer:
         epoch, batch = 0, 0
         if checkpoint is not None:
             epoch, batch = self._restore(checkpoint)
-            if checkpoint.state["ended"] is not None:
+            if checkpoint.state["ended"] in ("stage", "run"):
                 epoch, batch = plan.epochs, 0
         progress.stage, progress.epochs, progress.batches = (
             plan.name,
@@ -154,8 +154,9 @@ class Trainer:
         signal = max(signal, session.callbacks.call("after_epoch", progress))
         if signal is Signal.ROLLBACK:
             raise _Rollback
-        last = last or signal >= Signal.END_STAGE
-        over = "run" if signal is Signal.END_RUN else "stage" if last else None
+        over = "run" if signal is Signal.END_RUN else None
+        if over is None and (last or signal >= Signal.END_STAGE):
+            over = "stage" if signal is Signal.END_STAGE else "epochs"
         self.save(epoch + 1, 0, ended=over)
         self._stop_if_asked()
         return signal
@@ -281,6 +282,11 @@ class Trainer:
             amp_dtype=plan.rules.amp_dtype,
         )
         scores = score_record(table)
+        if scores["loss"] is None:
+            session.recorder.warn(
+                f"the loss on the validation images is not finite at step {state.step}"
+            )
+            return Signal.ROLLBACK
         accuracy, loss = float(scores["accuracy"]), float(scores["loss"])
         session.ledger.add(Entry(state.step, plan.name, progress.epoch, accuracy, loss))
         best = session.ledger.best(plan.monitor)
@@ -296,7 +302,8 @@ class Trainer:
     def save(self, epoch: int, batch: int, *, ended: str | None = None) -> None:
         """Write a checkpoint that continues at `batch` of `epoch`, unless the state is bad.
 
-        `ended`: "stage" or "run" when that is over: a resume then goes on behind it.
+        `ended`: "stage" or "run" when a signal ended that: a resume then goes on behind it;
+        "epochs" when the stage's epochs were all done: a resume with more epochs trains further.
         """
         session, state = self.session, self.state
         session.recorder.flush()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from discern.base.console import Console
-from discern.base.errors import ConfigError, DiscernError
+from discern.base.errors import RUN_FAILURE, ConfigError, DiscernError, SystemRefusal
 from discern.base.plugins import open_import_path
 from discern.config.request import Request, read_request
 
@@ -42,6 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
         return int(verb(request, console))
     except DiscernError as error:
         return console.fail(error)
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: nobody is left to tell. Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RUN_FAILURE
+    except OSError as error:
+        return console.fail(SystemRefusal(error))
     except KeyboardInterrupt:
         return 130
 

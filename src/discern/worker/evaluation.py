@@ -23,8 +23,9 @@ from discern.data.split import SplitRule, complete_split
 from discern.training.evaluate import evaluate
 from discern.training.material import FeedSettings, Material
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
-from discern.worker.open_model import OpenedModel, OpenRequest, open_model
+from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.report_content import evaluation_content
+from discern.worker.request_values import open_request, pair_value
 from discern.worker.terminal import counting_bar
 from discern.workflows.report import write_report
 
@@ -33,38 +34,6 @@ TRAINED_ON_THESE = (
     "--split test scores those that were held out."
 )
 DEFAULT_BATCH = 64  # the flag's own default
-_KEYS = {
-    "model.weights": "weights",
-    "data.image_size": "image_size",
-    "data.interpolation": "interpolation",
-    "data.crop_pct": "crop_pct",
-    "data.fit": "fit",
-    "compute.device": "device",
-}
-
-
-def open_request(request: Request) -> OpenRequest:
-    """What `eval` and `predict` say about their model."""
-    given = request.arguments
-    fields: dict[str, Any] = {
-        "model": given["model"],
-        "classes": given.get("classes"),
-        "mean": given.get("mean"),
-        "std": given.get("std"),
-        "runs": given.get("runs"),
-        "arguments": {},
-    }
-    for _, key, value in request.pairs:
-        if key in _KEYS:
-            fields[_KEYS[key]] = value
-        elif key.startswith("model.args."):
-            fields["arguments"][key.removeprefix("model.args.")] = value
-    return OpenRequest(**fields)
-
-
-def pair_value(request: Request, key: str, default: Any = None) -> Any:
-    """The last value that a flag gave to `key`."""
-    return next((value for _, name, value in reversed(request.pairs) if name == key), default)
 
 
 def evaluation_verb(request: Request, console: Console) -> int:

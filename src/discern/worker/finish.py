@@ -19,11 +19,11 @@ from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
 from discern.models.catalogue import BuiltModel
 from discern.track.run import RunWriter
 from discern.training.checkpoints import read_checkpoint
-from discern.training.evaluate import evaluate
+from discern.training.evaluate import evaluate, evaluation_batch
 from discern.training.ledger import Entry
 from discern.training.material import Material
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
-from discern.training.stages import Training, evaluation_batch
+from discern.training.stages import Training
 from discern.training.trainer import Session
 from discern.worker.plan import TrainingPlan
 from discern.worker.report_content import report_content

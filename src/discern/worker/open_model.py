@@ -24,7 +24,7 @@ from discern.models.listing import imagenet_classes
 from discern.track.run import list_runs, open_run, runs_root
 from discern.track.run_folder import RUN_FILE
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
-from discern.training.stages import evaluation_batch
+from discern.training.evaluate import evaluation_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,26 @@ def open_model(request: OpenRequest) -> OpenedModel:
         opened = _open_network(request, device)
     else:
         opened = _open_run(request, device)
-    return replace(opened, preprocess=_overridden(opened.preprocess, request))
+    preprocess = _overridden(opened.preprocess, request)
+    if request.image_size is not None:
+        _try_size(opened, preprocess)
+    return replace(opened, preprocess=preprocess)
+
+
+def _try_size(opened: OpenedModel, preprocess: Preprocess) -> None:
+    """Raises ModelError when the network cannot take images of an asked-for size."""
+    shape = (1, preprocess.channels, preprocess.height, preprocess.width)
+    try:
+        with torch.inference_mode():
+            opened.model(torch.zeros(shape, device=opened.device.torch_device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            "the network cannot take images of this size",
+            where="--img-size",
+            got=f"{preprocess.height}x{preprocess.width}",
+            expected=f"{opened.preprocess.height}x{opened.preprocess.width}",
+            hint="leave --img-size out",
+        ) from error
 
 
 def _open_bundle(path: Path, device: DeviceChoice, trusted: str | None = None) -> OpenedModel:

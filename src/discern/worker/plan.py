@@ -124,6 +124,8 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         scanned = scan_data(request, progress)
     for note in scanned.notes:
         console.say(f"note: {note}")
+    for warning in scanned.warnings:
+        console.warn(warning)
     for problem in scanned.problems:
         console.warn(f"left out: {problem.path}: {problem.text}")
     return scanned

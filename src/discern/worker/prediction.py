@@ -13,8 +13,8 @@ from discern.base.files import write_text
 from discern.config.request import Request
 from discern.data.folders import list_images
 from discern.exporting.csv_cells import csv_cell
-from discern.worker.evaluation import open_request, pair_value
 from discern.worker.open_model import open_model
+from discern.worker.request_values import open_request, pair_value
 
 
 def prediction_verb(request: Request, console: Console) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.base.console import Console
-from discern.base.errors import ConfigError, RunError
+from discern.base.errors import ConfigError
 from discern.config.request import Request
 from discern.config.yaml_text import dump_text
 from discern.data.images import Preprocess
@@ -24,10 +24,11 @@ from discern.track.run import (
     resume_run,
     runs_root,
 )
+from discern.track.run_folder import check_name
 from discern.training.callbacks import CallbackList
 from discern.training.checkpoints import CheckpointStore
 from discern.training.material import Material
-from discern.training.stages import Training, probe_precision, run_stages
+from discern.training.stages import Training, check_stages, probe_precision, run_stages
 from discern.training.trainer import Session
 from discern.worker.finish import finish_run
 from discern.worker.plan import (
@@ -64,6 +65,7 @@ def train(request: Request, console: Console) -> dict[str, Any]:
     preprocess = choose_preprocess(plan, built)
     flip = _allow_flip(plan)
     material = make_material(plan, preprocess, flip=flip)
+    check_stages(plan.config, built.model)
     _announce(plan, built, material, run, console)
     writer = _open_writer(request, plan, run, root)
     with writer:
@@ -118,7 +120,7 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
     """Refuse to go on with other images or another config than the run's; epochs may grow."""
     stored = run.record
     if stored["images_hash"] != plan.scanned.manifest.hash:
-        raise RunError(
+        raise ConfigError(
             "the images, labels or splits are not those that the run began with",
             where=run.id,
             got=plan.scanned.manifest.hash[:16],
@@ -156,12 +158,13 @@ def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
             for key in keys
             for found in _differences(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
         ]
-    return [] if one == other or one is None or other is None else [prefix]
+    return [] if one == other else [prefix]
 
 
 def project_of(plan: TrainingPlan) -> str:
     """The project's name: the config's, else the data's base name."""
-    return plan.config.tracking.project or plan.scanned.name
+    given = plan.config.tracking.project
+    return plan.scanned.name if given is None else check_name(given, "--project")
 
 
 def stored_config(plan: TrainingPlan, preprocess: Preprocess | None) -> dict[str, Any]:
@@ -219,7 +222,18 @@ def _announce(
     for line in built.report_lines():
         console.say(f"weights  {line}")
     if run is not None:
-        console.say(f"resume   {run.id}: this request is unfinished there")
+        finished = run.status == "finished"
+        told = "finished; it is trained further" if finished else "this request is unfinished there"
+        console.say(f"resume   {run.id}: {told}")
+        for before, now in _grown_epochs(plan, run.record).values():
+            console.say(f"epochs   {before} -> {now}: the schedule goes on with the new total")
+
+
+def _grown_epochs(plan: TrainingPlan, record: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """(epochs in the run's record, epochs asked for now) of each lengthened stage."""
+    was = record["config"]["stages"]
+    asked = {name: (was[name]["epochs"], s.epochs) for name, s in plan.config.stages.items()}
+    return {name: (before, now) for name, (before, now) in asked.items() if now > before}
 
 
 def split_counts(plan: TrainingPlan) -> dict[str, int]:
@@ -246,6 +260,7 @@ def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Pa
             "split": _split_record(plan),
             "classes": list(plan.scanned.manifest.classes),
             "recipe": plan.recipe,
+            "config": stored_config(plan, None),
             "left_out": [problem.record() for problem in plan.scanned.problems],
         },
     )
@@ -257,6 +272,10 @@ def _split_record(plan: TrainingPlan) -> dict[str, Any]:
         "reported": scanned.reported,
         "random": scanned.random_split,
         "chosen_on_reported": plan.chosen_on_reported,
+        "warnings": [
+            *(["chosen on the test images"] if plan.chosen_on_reported else []),
+            *scanned.warnings,
+        ],
         "seed": plan.config.data.split_seed,
         "counts": scanned.manifest.counts(),
     }
@@ -280,6 +299,8 @@ def _train_run(
     console.say(f"compute  {precision['value']} ({precision['reason']})")
     config = stored_config(plan, material.preprocess)
     writer.write_config(dump_text(config))
+    if _grown_epochs(plan, writer.record):
+        writer.update(request_hash=plan.identity)  # the shorter request is another one from now on
     writer.update(config=config, choices=plan.choices, device=plan.device.record())
     console.say(f"run      {writer.path}")
     recorder = RunRecorder(writer, console)

@@ -22,12 +22,11 @@ from discern.exporting.csv_cells import csv_cell
 from discern.exporting.folders import replaced_folder
 from discern.training.scores import (
     EvalTable,
-    calibration,
     confusion_matrix,
     most_confused_pairs,
     per_class,
 )
-from discern.workflows.report_page import render_page
+from discern.workflows.report_page import render_page, sureness
 from discern.workflows.report_pictures import confusion_picture, curves_picture
 
 MARKER = "report.json"
@@ -99,8 +98,10 @@ def report_record(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _calibration_record(table: EvalTable) -> dict[str, Any]:
-    found = calibration(table)
+def _calibration_record(table: EvalTable) -> dict[str, Any] | None:
+    found = sureness(table)
+    if found is None:
+        return None
     return {"error": found.error, "bias": found.bias, "bins": len(found.count)}
 
 
@@ -149,6 +150,11 @@ def confusion_csv(table: EvalTable) -> str:
     )
 
 
+def _cells(values: NDArray[np.float32]) -> list[float | None]:
+    """Six places each; None for what is no number."""
+    return [round(float(value), 6) if np.isfinite(value) else None for value in values]
+
+
 def _write_predictions(folder: Path, content: ReportContent) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -163,16 +169,16 @@ def _write_predictions(folder: Path, content: ReportContent) -> None:
             classes[t] if known else "" for t, known in zip(table.targets, labeled, strict=True)
         ],
         "predicted": classes[table.top_classes[:, 0]].tolist(),
-        "probability": [round(float(p), 6) for p in table.top_probabilities[:, 0]],
+        "probability": _cells(table.top_probabilities[:, 0]),
         "correct": [
             bool(right) if known else None
             for right, known in zip(table.correct, labeled, strict=True)
         ],
-        "loss": [round(float(v), 6) if np.isfinite(v) else None for v in table.losses],
+        "loss": _cells(table.losses),
     }
     for k in range(1, table.top_classes.shape[1]):
         columns[f"class{k + 1}"] = classes[table.top_classes[:, k]].tolist()
-        columns[f"probability{k + 1}"] = [round(float(p), 6) for p in table.top_probabilities[:, k]]
+        columns[f"probability{k + 1}"] = _cells(table.top_probabilities[:, k])
     pq.write_table(pa.table(columns), folder / "predictions.parquet")
     rows = [
         [csv_cell(cell) if isinstance(cell, str) else cell for cell in row]

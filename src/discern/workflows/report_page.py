@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from discern.base.errors import DiscernError
 from discern.training.scores import (
     KEPT_CLASSES,
+    Calibration,
+    EvalTable,
     calibration,
     confusion_matrix,
     most_confused_pairs,
@@ -138,8 +141,32 @@ def _tiles(content: ReportContent) -> str:
     return f"<div class='tiles'>{cells}</div>"
 
 
+def sureness(table: EvalTable, bins: int = 15) -> Calibration | None:
+    """The calibration over images whose stated probability is a number; None without any.
+
+    A network that overflows in half precision states none for some images, and its report must
+    still be written.
+    """
+    rows = np.flatnonzero(table.labeled & np.isfinite(table.top_probabilities[:, 0]))
+    if not len(rows):
+        return None
+    if len(rows) < len(table):
+        table = replace(
+            table,
+            positions=table.positions[rows],
+            targets=table.targets[rows],
+            top_classes=table.top_classes[rows],
+            top_probabilities=table.top_probabilities[rows],
+            losses=table.losses[rows],
+            logits=None,
+        )
+    return calibration(table, bins=bins)
+
+
 def _sureness(content: ReportContent) -> str:
-    found = calibration(content.table, bins=_BINS)
+    found = sureness(content.table, _BINS)
+    if found is None:
+        return "<p class='sub'>No image has a stated probability.</p>"
     points = 100 * found.bias
     if abs(points) < 1:
         verdict = "Its stated probabilities are right on average, to within one point."
@@ -226,10 +253,14 @@ def _mistakes(content: ReportContent) -> str:
         picture = _thumbnail(content, int(table.positions[row]))
         cards.append(
             f"<figure title='{html.escape(content.names[row])}'>{picture}<figcaption>"
-            f"<b>{guess}</b> {100 * table.top_probabilities[row, 0]:.0f}%<br>"
+            f"<b>{guess}</b> {_stated(table.top_probabilities[row, 0])}<br>"
             f"<span>is {true}</span></figcaption></figure>"
         )
     return f"<div class='gallery'>{''.join(cards)}</div>" if cards else ""
+
+
+def _stated(probability: float) -> str:
+    return f"{100 * probability:.0f}%" if np.isfinite(probability) else "not a number"
 
 
 def _thumbnail(content: ReportContent, position: int) -> str:

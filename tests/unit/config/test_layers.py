@@ -72,8 +72,8 @@ def test_unknown_key_names_file_line_and_nearest():
 
 @pytest.mark.parametrize(
     "pair",
-    ["seed=-1", "stages.train.lr=x", "stages.train.lr=0", "stages.train.epochs=1.5", "data.source=3",
-     "compute.precision=fp8", "stages.train=null", "stages=3"],
+    ["seed=-1", "stages.train.lr=x", "stages.train.lr=0", "stages.train.epochs=1.5",
+     "data.source=3", "compute.precision=fp8", "stages.train=null", "stages=3"],
 )  # fmt: skip
 def test_values_that_do_not_fit_are_refused(pair):
     with pytest.raises(ConfigError):

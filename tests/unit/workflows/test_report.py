@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -273,3 +274,29 @@ def test_names_must_fit_the_table():
         ReportContent(
             title="x", table=make_content().table, names=["a"] * 299, ids=["b"] * 300, metrics={}
         )
+
+
+@pytest.mark.parametrize("rows", [5, 300])
+def test_answers_that_are_no_numbers_do_not_stop_the_report(tmp_path, rows):
+    table = make_content().table
+    probabilities, losses = table.top_probabilities.copy(), table.losses.copy()
+    probabilities[:rows] = losses[:rows] = np.nan
+    losses[-1] = np.inf
+    table = replace(table, top_probabilities=probabilities, losses=losses, logits=None)
+    scores = {"split": "test", **score_record(table)}
+    folder = written(tmp_path, make_content(table=table, metrics=scores))
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    record = json.loads((folder / "report.json").read_text(), parse_constant=refuse)
+    assert record["metrics"]["loss"] is None
+    assert (record["calibration"] is None) == (rows == 300)
+    assert "" == read_csv(folder / "predictions.csv")[0]["probability"]
+    assert "nan" not in page_of(folder)
+
+
+def test_two_hundred_classes_and_one_image(tmp_path):
+    folder = written(tmp_path, make_content(200, count=1))
+    assert "All 200 classes" in page_of(folder)
+    assert 200 == len(read_csv(folder / "per_class.csv"))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from discern.config.schema.section import Section
 
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 ImageSide = Annotated[int, Field(ge=4, le=4096)]
 
 
