@@ -94,11 +94,13 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure(rounds: int, only: list[str]) -> dict[str, dict[str, list[float]]]:
     """Wall and CPU seconds of each command, one of each a round."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         commands = make_commands(folder)
+        if only:
+            commands = {key: commands[key] for key in only}
         seconds: dict[str, dict[str, list[float]]] = {
             key: {"wall": [], "cpu": []} for key in commands
         }
@@ -125,6 +127,8 @@ def show(seconds: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, floa
     ratios = {}
     for name, most in GOALS_RATIO.items():
         ours, floor = name.split(" / ")
+        if ours not in seconds or floor not in seconds:
+            continue
         pairs = zip(seconds[ours]["cpu"], seconds[floor]["cpu"], strict=True)
         ratios[name] = row = summary([a / b for a, b in pairs])
         print(
@@ -138,8 +142,10 @@ def main() -> None:
     """Time the commands interleaved; print a table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    seconds = measure(rounds)
+    parser.add_argument("--only", action="append", default=[], help="a row's name; repeatable")
+    given = parser.parse_args()
+    rounds = given.rounds
+    seconds = measure(rounds, given.only)
     ratios = show(seconds)
     print(json.dumps({
         "benchmark": "start_up", "rounds": rounds, "python": platform.python_version(),

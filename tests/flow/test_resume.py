@@ -321,7 +321,6 @@ def finished(root: Root, undisturbed: Undisturbed) -> Run:
     return open_run(str(copy), root.path)
 
 
-@pytest.mark.xfail(strict=True, reason="the stage counts as ended, nothing is trained")
 def test_finished_run_trains_further_with_more_epochs(root: Root, finished: Run) -> None:
     before = deterministic_series(finished)
     epochs, steps_per_epoch = 5, 40
@@ -348,7 +347,6 @@ def test_finished_run_trains_further_with_more_epochs(root: Root, finished: Run)
     assert rates[123] > before["train/lr"][-1][1]
 
 
-@pytest.mark.xfail(strict=True, reason="the run keeps the hash of the shorter request")
 def test_lengthened_run_is_not_taken_for_the_shorter_request(root: Root, finished: Run) -> None:
     kill_when(root, ("--resume", finished.name, "--epochs=5"), past(root, 130))
 
@@ -356,7 +354,6 @@ def test_lengthened_run_is_not_taken_for_the_shorter_request(root: Root, finishe
     wait_until(child, lambda: "fast_net-2" in root.names())
 
 
-@pytest.mark.xfail(strict=True, reason="run.json has no config until the precision is probed")
 def test_run_killed_before_its_first_step_is_resumed_without_data(
     root: Root, tmp_path: Path
 ) -> None:
@@ -387,14 +384,12 @@ def test_resume_with_another_learning_rate_is_refused(root: Root, finished: Run)
     assert "stages.train.lr" in err
 
 
-@pytest.mark.xfail(strict=True, reason="differences from null are passed over")
 def test_resume_with_a_setting_that_was_off_is_refused(root: Root, finished: Run) -> None:
     code, _, err = root.train("--resume", finished.name, "--epochs=5", "--clip-grad=1.0")
     assert code == 2
     assert "stages.train.clip_grad" in err
 
 
-@pytest.mark.xfail(strict=True, reason="a RunError: exit code 1")
 def test_resume_with_other_images_is_refused(root: Root, finished: Run, tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     for label in ("one", "two"):

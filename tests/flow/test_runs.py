@@ -218,7 +218,6 @@ def test_rerun_gives_the_same_bits(repeated: Repeated) -> None:
         assert one.values.tolist() == two.values.tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="the repeated training's result line stands before it")
 def test_rerun_prints_one_object(repeated: Repeated) -> None:
     assert 1 == len(repeated.stdout.splitlines())
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from discern.base.errors import DiscernError
+from discern.base.errors import DiscernError, InternalError
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -79,6 +79,16 @@ class Console:
         style = "yellow" if error.kind == "interrupted" else "red"
         print(f"{self.paint(label, style)} {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.exit_code
+
+    def crash(self, error: Exception) -> int:
+        """Tell a fault of the program itself, with its traceback; gives the exit code."""
+        traceback.print_exception(error, file=sys.stderr)
+        text = f"{type(error).__name__}: {error}"
+        return self.fail(
+            InternalError(
+                "this is a fault of Discern", got=text, hint="report it with the traceback above"
+            )
+        )
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -7,6 +7,7 @@ web pages, so that all print the same facts. `EXIT_CODES` maps a branch to the e
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any, Final
 
 OK: Final = 0
@@ -97,9 +98,12 @@ class SystemRefusal(RunError):
 
     def __init__(self, error: OSError) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        place = error.filename
+        if isinstance(place, str):  # a temporary sibling is told by the name that it stands for
+            place = re.sub(r"(^|/)\.([^/]+)\.tmp-[0-9]+-[0-9a-f]+", r"\1\2", place)
         super().__init__(
             "the disk is full" if full else "a file or folder cannot be used",
-            where=error.filename,
+            where=place,
             got=error.strerror or str(error),
             hint="free some space; what was saved before is whole"
             if full
@@ -118,6 +122,13 @@ class WorkloadError(DiscernError):
     """A job, lab or endpoint that could not be started, stopped or found."""
 
     kind = "workload"
+    exit_code = RUN_FAILURE
+
+
+class InternalError(DiscernError):
+    """A fault of Discern itself: told with its traceback."""
+
+    kind = "internal"
     exit_code = RUN_FAILURE
 
 

@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUN_FAILURE
     except OSError as error:
         return console.fail(SystemRefusal(error))
+    except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
+        return console.crash(error)
     except KeyboardInterrupt:
         return 130
     return code if isinstance(code, int) else 0

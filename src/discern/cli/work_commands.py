@@ -33,9 +33,7 @@ def train(
     runs: RunsFlag = None,
     resume: Annotated[
         str | None,
-        typer.Option(
-            help="go on with RUN[@step:N|epoch:K|best|last]; alone: the latest unfinished"
-        ),
+        typer.Option(help="go on with RUN; alone: the latest unfinished run"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="never go on with an earlier run")] = False,
     exist_ok: Annotated[

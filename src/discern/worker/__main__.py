@@ -30,13 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     console = Console()
     try:
-        request = take_request(given.request)
+        request = take_request(given.request, given.verb)
         console = Console(json=request.json, quiet=request.quiet, debug=request.debug)
-        if request.verb != given.verb:
-            raise ConfigError(
-                "the request is for another verb", where=given.request, got=request.verb,
-                expected=given.verb,
-            )  # fmt: skip
         if given.run is not None:
             request.arguments["run"] = str(given.run)
         verb = open_import_path(VERBS[given.verb], where="discern.worker")
@@ -49,13 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
         return RUN_FAILURE
     except OSError as error:
         return console.fail(SystemRefusal(error))
+    except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
+        return console.crash(error)
     except KeyboardInterrupt:
         return 130
 
 
-def take_request(path: Path) -> Request:
-    """Read the request; a temporary one that the command line wrote is removed."""
+def take_request(path: Path, verb: str) -> Request:
+    """Read the request for `verb`; a temporary one that the command line wrote is removed."""
     request = read_request(path)
+    if request.verb != verb:
+        raise ConfigError(
+            "the request is for another verb", where=path, got=request.verb, expected=verb
+        )
     if path.name.startswith("discern-request-"):
         path.unlink(missing_ok=True)
     return request

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from discern.base.console import Console
-from discern.base.errors import ConfigError, DataError
+from discern.base.errors import ConfigError, DataError, ModelError
 from discern.base.names import did_you_mean
 from discern.compute.device import AMP_TYPES, choose_precision, usable_cores
 from discern.config.request import Request
@@ -24,6 +24,7 @@ from discern.training.evaluate import evaluate
 from discern.training.material import FeedSettings, Material
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.worker.open_model import OpenedModel, open_model
+from discern.worker.plan import tell_problems
 from discern.worker.report_content import evaluation_content
 from discern.worker.request_values import open_request, pair_value
 from discern.worker.terminal import counting_bar
@@ -75,6 +76,8 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
             device=settings.device,
             amp_dtype=AMP_TYPES[precision],
         )
+    if not np.isfinite(table.losses[table.labeled]).all():
+        raise ModelError("the model gives values that are not finite", where=opened.name)
     metrics = {"split": split, **score_record(table)}
     seconds = time.monotonic() - started
     out = request.arguments.get("out")
@@ -129,8 +132,7 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
         scanned = scan_data(data, progress)
     for note in scanned.notes:
         console.say(f"note: {note}")
-    for problem in scanned.problems:
-        console.warn(f"left out: {problem.path}: {problem.text}")
+    tell_problems(scanned, console)
     wanted = request.arguments.get("split")
     if wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
         scanned = _with_drawn_split(scanned, opened.scored.split)

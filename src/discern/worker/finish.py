@@ -12,7 +12,6 @@ from torch import Tensor
 
 from discern.base.console import Console
 from discern.base.errors import RunError
-from discern.compute.device import AMP_TYPES
 from discern.data.images import Pixels
 from discern.exporting.bundle import save_bundle
 from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
@@ -53,6 +52,12 @@ def finish_run(
         if len(training.material.positions(split))
     }
     table = tables["test"]
+    if not np.isfinite(table.losses[table.labeled]).all():
+        raise RunError(
+            "the kept model gives values that are not finite",
+            where=f"step {best.step}",
+            hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
+        )
     val = tables.get(training.material.settings.val_split)
     metrics = {"split": plan.scanned.reported, **score_record(table)}
     val_metrics = None if val is None else {"split": "val", **score_record(val)}
@@ -114,6 +119,7 @@ def weights_hash(tensors: dict[str, Tensor]) -> str:
 
 
 def _evaluate(training: Training, split: str, batch_size: int) -> EvalTable:
+    """Full precision, whatever the training's: the scores are those of the bundle's own logits."""
     material = training.material
     with material.evaluation_feed(split, evaluation_batch(batch_size)) as feed:
         return evaluate(
@@ -121,7 +127,6 @@ def _evaluate(training: Training, split: str, batch_size: int) -> EvalTable:
             feed,
             classes=material.manifest.classes,
             device=training.device,
-            amp_dtype=AMP_TYPES[training.precision],
         )
 
 

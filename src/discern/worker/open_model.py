@@ -157,8 +157,8 @@ def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
 
 
 def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
-    """The model of a run, set up as the run scored it; its precision on the same kind of device."""
-    config, device = record["config"], opened.device.torch_device
+    """The model of a run, set up as the run scored it in the end: in full precision."""
+    config = record["config"]
     data, compute = config["data"], config["compute"]
     rule = SplitRule(
         val=data["val_share"],
@@ -166,12 +166,10 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
         inner_val=data["inner_val_share"],
         seed=data["split_seed"],
     )
-    same_device = str((record.get("device") or {}).get("device", "")).startswith(device.type)
-    stored = (record.get("choices") or {}).get("precision", {}).get("value", "fp32")
     scored = ScoredWith(
         source=data["source"],
         split=rule,
-        precision=stored if same_device else "fp32",
+        precision="fp32",
         batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
         channels_last=compute["channels_last"],
     )

@@ -37,6 +37,7 @@ from discern.training.material import FeedSettings, Material
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
 _SMALLEST = 16
+_SHOWN_PROBLEMS = 10
 CHOOSE_ON_TEST = "test"  # `--val test`: the model is chosen on the images that it is reported on
 
 
@@ -70,6 +71,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     scanned = scan(early.data, console)
     chosen_on_reported = early.data.val == CHOOSE_ON_TEST
     if chosen_on_reported:
+        console.say("note: the model is chosen on the test images; those held out go back to train")
         scanned = choose_on_test(scanned)
     side = _typical_side(scanned)
     layers = request_layers(request)
@@ -126,9 +128,16 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         console.say(f"note: {note}")
     for warning in scanned.warnings:
         console.warn(warning)
-    for problem in scanned.problems:
-        console.warn(f"left out: {problem.path}: {problem.text}")
+    tell_problems(scanned, console)
     return scanned
+
+
+def tell_problems(scanned: ScannedData, console: Console) -> None:
+    """Name the first images that were left out, and how many they are."""
+    for problem in scanned.problems[:_SHOWN_PROBLEMS]:
+        console.warn(f"left out: {problem.path}: {problem.text}")
+    if scanned.problems:
+        console.warn(f"{len(scanned.problems)} unreadable images were left out in all")
 
 
 def choose_on_test(scanned: ScannedData) -> ScannedData:

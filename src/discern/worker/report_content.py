@@ -90,6 +90,7 @@ def _warnings(plan: TrainingPlan, metrics: dict[str, Any]) -> tuple[str, ...]:
     found = []
     if plan.chosen_on_reported:
         found.append("Chosen on the test images: this score is too good.")
+    found += plan.scanned.warnings
     return (*found, *_data_warnings(len(plan.scanned.problems), metrics))
 
 

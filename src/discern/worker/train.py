@@ -149,10 +149,14 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
             )
 
 
+# Names and places: the images are compared by content, threads never change a result's meaning.
+_NOT_COMPARED = ("tracking", "workers", "threads", "source", "val", "test", "root")
+
+
 def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
     """The dotted keys in which two configs differ, names and places of files left out."""
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = [key for key in {**one, **other} if key not in ("tracking", "workers", "threads")]
+        keys = [key for key in {**one, **other} if key not in _NOT_COMPARED]
         return [
             found
             for key in keys
