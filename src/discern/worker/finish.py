@@ -189,8 +189,8 @@ def _tell(plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console
     console.result(console.paint(score, "bold"))
     if plan.chosen_on_reported:
         console.warn("chosen on the test images: this score is too good")
-    console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']}, drawn split: "
-                f"{'yes' if plan.scanned.random_split else 'no, as given'}")  # fmt: skip
+    drawn = "drawn at random from all images" if plan.scanned.random_split else "as given"
+    console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']:.4f}; the split is {drawn}")
     pairs = most_confused_pairs(table, 5)
     if pairs:
         console.say("most confused")
