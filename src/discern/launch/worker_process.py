@@ -43,12 +43,13 @@ def become_worker(request: Request) -> NoReturn:
 
 
 def worker_environment() -> dict[str, str]:
-    """This process's environment, in which waiting threads sleep instead of spinning.
+    """This process's environment, in which waiting threads spin briefly, then sleep.
 
-    Where other programs use the cores, OpenMP's spinning barriers made a small network's training
-    more than ten times slower (docs/lab-log.md); a value set by the user stays.
+    GNU OpenMP's own 300,000 spins made a small network's training more than ten times slower where
+    other programs used the cores, and no spins at all half as fast where none did; 2,000 cost
+    neither (docs/lab-log.md). A value set by the user stays.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    return {"GOMP_SPINCOUNT": "2000", **os.environ}
 
 
 class RunHandle(Protocol):
