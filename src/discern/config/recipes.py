@@ -108,8 +108,8 @@ def _fine_tune(facts: RecipeFacts) -> dict[str, Any]:
                 "lr": 3e-3,
             },
             "all": {
-                "epochs": _epochs(250, facts.train_count, batch, 3, 20),
-                "lr": 3e-4,
+                "epochs": _epochs(170, facts.train_count, batch, 3, 20),
+                "lr": 1e-4,  # that of AutoGluon's fine-tuning
                 "warmup_epochs": 1.0,
                 "patience": 10,
             },

@@ -27,6 +27,7 @@ from discern.models.weights import (
     load_pretrained,
     load_weights_file,
     no_weights,
+    start_head_at_zero,
 )
 
 OWN_PREFIX = "discern/"
@@ -296,6 +297,8 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         network = build()
     model = wrap_network(network, torch.zeros(1, request.channels, height, width))
     report = report or _load(model, request)
+    if not report.from_scratch:
+        start_head_at_zero(model.network, report.missing)
     return BuiltModel(
         model=model,
         name=request.name,

@@ -119,3 +119,14 @@ def test_weights_that_cannot_be_had_come_with_three_ways_out(
         assert part in text
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     assert not is_offline()
+
+
+def test_a_new_head_starts_at_zero(shared_data):
+    from discern.models.catalogue import ModelRequest, build_model
+
+    file = shared_data / "weights" / "mobilenetv2_100.safetensors"
+    built = build_model(ModelRequest(name="mobilenetv2_100", num_classes=12, weights=str(file)))
+    head = built.model.network.classifier
+    assert 0.0 == float(head.weight.abs().max())
+    assert 0.0 == float(head.bias.abs().max())
+    assert float(built.model.network.conv_head.weight.abs().max()) > 0.0
