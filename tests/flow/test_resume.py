@@ -352,6 +352,7 @@ def test_lengthened_run_is_not_taken_for_the_shorter_request(root: Root, finishe
 
     child = root.start(*MUON)
     wait_until(child, lambda: "fast_net-2" in root.names())
+    assert {finished.name, "fast_net-2"} <= set(root.names())
 
 
 def test_run_killed_before_its_first_step_is_resumed_without_data(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from discern.base.errors import DiscernError, InternalError
+from discern.base.errors import RUN_FAILURE, DiscernError, InternalError, SystemRefusal
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -80,8 +80,19 @@ class Console:
         print(f"{self.paint(label, style)} {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.exit_code
 
-    def crash(self, error: Exception) -> int:
-        """Tell a fault of the program itself, with its traceback; gives the exit code."""
+    def last_door(self, error: Exception) -> int:
+        """Tell whatever left a command: whole, and as one JSON object; gives the exit code.
+
+        A fault of the program itself comes with its traceback.
+        """
+        if isinstance(error, DiscernError):
+            return self.fail(error)
+        if isinstance(error, BrokenPipeError):
+            # The reader has gone, as `head` does: nobody is left to tell, nor to flush to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return RUN_FAILURE
+        if isinstance(error, OSError):
+            return self.fail(SystemRefusal(error))
         traceback.print_exception(error, file=sys.stderr)
         text = f"{type(error).__name__}: {error}"
         return self.fail(

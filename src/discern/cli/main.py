@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from discern.base.console import Console
-from discern.base.errors import RUN_FAILURE, USAGE, ConfigError, DiscernError, SystemRefusal
+from discern.base.errors import USAGE, ConfigError
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.config_commands import config_app
@@ -68,8 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(json="--json" in given, debug="--debug" in given)
     try:
         code = app(_with_optional_values(given), prog_name="discern", standalone_mode=False)
-    except DiscernError as error:
-        return console.fail(error)
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
             console.result(str(getattr(error, "message", "")))
@@ -77,14 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return console.fail(_usage_error(error, given))
     except typer.Abort:
         return 130
-    except BrokenPipeError:
-        # The reader has gone, as `head` does: nobody is left to tell. Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return RUN_FAILURE
-    except OSError as error:
-        return console.fail(SystemRefusal(error))
     except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
-        return console.crash(error)
+        return console.last_door(error)
     except KeyboardInterrupt:
         return 130
     return code if isinstance(code, int) else 0

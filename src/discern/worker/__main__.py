@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from discern.base.console import Console
-from discern.base.errors import RUN_FAILURE, ConfigError, DiscernError, SystemRefusal
+from discern.base.errors import ConfigError
 from discern.base.plugins import open_import_path
 from discern.config.request import Request, read_request
 
@@ -36,16 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             request.arguments["run"] = str(given.run)
         verb = open_import_path(VERBS[given.verb], where="discern.worker")
         return int(verb(request, console))
-    except DiscernError as error:
-        return console.fail(error)
-    except BrokenPipeError:
-        # The reader has gone, as `head` does: nobody is left to tell. Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return RUN_FAILURE
-    except OSError as error:
-        return console.fail(SystemRefusal(error))
     except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
-        return console.crash(error)
+        return console.last_door(error)
     except KeyboardInterrupt:
         return 130
 
