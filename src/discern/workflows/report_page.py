@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.base.errors import DiscernError
+from discern.base.page_style import STYLE
 from discern.training.scores import (
     KEPT_CLASSES,
     Calibration,
@@ -21,7 +22,6 @@ from discern.training.scores import (
     per_class,
 )
 from discern.workflows.report_charts import calibration_svg, confusion_svg, curves_html
-from discern.workflows.report_style import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
