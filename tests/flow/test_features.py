@@ -50,6 +50,27 @@ def test_printed_lines_read_back_as_the_stored_figures(trained):
     assert sum(len(points.steps) for points in series.values()) == len(rows)
 
 
+@pytest.mark.feature("CA-44")
+def test_a_stage_ends_with_its_best_checkpoints_and_times_are_told_apart(trained):
+    runs, _, text = trained
+    series = read_all(runs / "digits" / "one")
+    found = re.findall(
+        r"epoch (\d), step (\d+)  val acc ([\d.]+)", text.split("best checkpoints")[1]
+    )
+    scores = zip(
+        series["val/accuracy"].values, -series["val/loss"].values, (20, 40, 60), strict=True
+    )
+    ranked = [(str(step // 20), str(step), f"{acc:.4f}") for acc, _, step in sorted(scores)[::-1]]
+    assert ranked == found
+    parts = series["time/data_ms"].values + series["time/model_ms"].values
+    assert np.allclose(parts, series["time/batch_ms"].values)
+    steps, batch = series["time/batch_ms"].steps, series["time/batch_ms"].values
+    assert 60 == steps[-1]
+    assert (batch > 0).all()
+    rate = 1e3 * 64 / series["time/images_per_s"].values
+    assert np.allclose(rate, batch, rtol=0.05)  # batches of 62 or 63
+
+
 @pytest.mark.feature("LA-29")
 def test_evaluation_of_the_kept_model_gives_the_runs_own_scores(trained):
     runs, record, _ = trained

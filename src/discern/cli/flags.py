@@ -31,6 +31,7 @@ class Flag:
 
 
 _WITH_MODEL = ("train", "eval", "predict")
+_EVERYWHERE = (*_WITH_MODEL, "bench infer")
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--val", "data.val", "text", "validation data, of any kind", group="Data"),
@@ -58,7 +59,7 @@ FLAGS: tuple[Flag, ...] = (
         "image side in pixels",
         ("--imgsz",),
         "Data",
-        _WITH_MODEL,
+        _EVERYWHERE,
     ),
     Flag("--channels", "data.channels", "int", "1 gray, 3 RGB", (), "Data"),
     Flag("--on-bad-image", "data.on_bad_image", "text", "error or skip", (), "Data", _WITH_MODEL),
@@ -141,7 +142,7 @@ FLAGS: tuple[Flag, ...] = (
         "auto, cpu, cuda, mps, 0, ...; '' is cpu",
         ("--gpus",),
         "Compute",
-        _WITH_MODEL,
+        _EVERYWHERE,
     ),
     Flag(
         "--precision",
@@ -152,7 +153,7 @@ FLAGS: tuple[Flag, ...] = (
         "Compute",
         _WITH_MODEL,
     ),
-    Flag("--threads", "compute.threads", "int", "arithmetic threads", (), "Compute", _WITH_MODEL),
+    Flag("--threads", "compute.threads", "int", "arithmetic threads", (), "Compute", _EVERYWHERE),
     Flag(
         "--compile",
         "compute.compile",

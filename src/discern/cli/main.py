@@ -11,6 +11,7 @@ from discern.base.console import Console
 from discern.base.errors import USAGE, ConfigError
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
+from discern.cli.bench_commands import bench_app
 from discern.cli.config_commands import config_app
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
@@ -38,6 +39,7 @@ app.command("predict", help="Name what is on the images: files, folders, or - fo
 )
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
 app.add_typer(models_app, name="models", help="The networks there are.")
+app.add_typer(bench_app, name="bench", help="What this machine does, measured.")
 app.add_typer(runs_app, name="runs", help="The runs there are.")
 app.add_typer(config_app, name="config", help="The config's keys, their meaning and their values.")
 

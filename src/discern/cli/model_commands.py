@@ -25,6 +25,10 @@ def list_models(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="only with known weights")
     ] = False,
+    count: Annotated[
+        bool,
+        typer.Option("--count", help="count parameters and GMACs of all: minutes, once, then kept"),
+    ] = False,
     json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
@@ -36,6 +40,7 @@ def list_models(
         "max_params": max_params,
         "license": license_name,
         "pretrained": pretrained,
+        "count": count,
     }
     become_worker(
         make_request("models-list", arguments=arguments, flags=[], json=json, debug=debug)

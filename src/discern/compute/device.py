@@ -67,9 +67,10 @@ def choose_device(text: str) -> DeviceChoice:
         raise _not_there(text)
     if len(parts) > 1:
         raise ConfigError(
-            "one process computes on one device",
+            "one process computes on one device, and several are not started yet",
             where="--device",
             got=text,
+            expected="one device",
             hint=f"give one of them, such as --device {parts[0]}",
         )
     return _cuda(int(parts[0]))

@@ -101,6 +101,11 @@ def is_own_network(name: str) -> bool:
     return is_import_path(name) or resolve_own(name.removeprefix(OWN_PREFIX)) is not None
 
 
+def is_network(name: str) -> bool:
+    """True for what `build_model` knows: an own network, one of timm's, an alias, a plug-in."""
+    return is_own_network(name) or name in ALIASES or timm_nets.is_timm_name(name)
+
+
 def standard_input(image_size: tuple[int, int], channels: int) -> Preprocess:
     """Images of `image_size` (height, width) without a known mean and std."""
     return Preprocess(

@@ -1,12 +1,12 @@
 """What there is to choose from, and the facts of one network: size, cost, input, license, weights.
 
 Counts are made from the built network (on the meta device, so no memory and no arithmetic), never
-from a table of our own.
+from a table of our own; `known_facts` keeps them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,8 +18,16 @@ from discern.data.images import Preprocess
 from discern.models import timm_nets
 from discern.models.aliases import ALIASES
 from discern.models.catalogue import resolve_name, standard_input, timm_input
+from discern.models.known_facts import (
+    Counts,
+    InferenceSpeed,
+    fastest,
+    read_counts,
+    read_speeds,
+    save_counts,
+)
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
-from discern.models.published import PUBLISHED, SOURCE
+from discern.models.published import PUBLISHED, SOURCE, Published
 
 # The example that own networks are counted at, when no size is asked for.
 _OWN_SIDE = 32
@@ -27,15 +35,27 @@ _OWN_CLASSES = 10
 OWN_LICENSE = "apache-2.0"
 
 
+# Networks that a list counts unasked: 0.1 to 0.3 s each the first time, so 10 s at most.
+COUNTED_UNASKED = 40
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLine:
-    """One row of the list. `weights`: `here`, `to fetch` or `none`; `license` is the weights'."""
+    """One row of the list. `weights`: `here`, `to fetch` or `none`; `license` is the weights'.
+
+    `parameters`, `gmacs`: None where not counted yet. `top1`, `top5`: published fractions.
+    `speed`: the fastest measurement on this machine.
+    """
 
     name: str
     source: str
     weights: str
     license: str | None
     parameters: int | None = None
+    gmacs: float | None = None
+    top1: float | None = None
+    top5: float | None = None
+    speed: InferenceSpeed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +81,7 @@ class ModelFacts:
     top5: float | None
     published_at: str | None
     aliases: tuple[str, ...]
+    speeds: tuple[InferenceSpeed, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -71,33 +92,65 @@ def list_models(
     pattern: str = "*",
     *,
     max_params: int | None = None,
-    license: str | None = None,  # noqa: A002 - the word that users type
-    weights: str | None = None,
+    license_part: str | None = None,
+    pretrained: bool = False,
+    count: bool | None = None,
 ) -> list[ModelLine]:
     """Every network whose name fits `pattern` (shell pattern or a part of it), own ones first.
 
-    `license` and `weights` (`here`, `to fetch`, `none`) keep equal values only. With `max_params`
-    each candidate is built on the meta device to be counted: about 0.1 s each.
+    `license_part`: words in the weights' license. `pretrained`: only with known weights. `count`:
+    build those not counted yet; None does so for at most 40. `max_params` needs every count.
     """
     shell = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
     names = [(name, "discern") for name in own_names()]
     names += [(name, "timm") for name in timm_nets.timm_names()]
-    lines = []
-    for name, source in names:
-        if not fnmatchcase(name, shell):
-            continue
-        line = _line(name, source)
-        if license is not None and (line.license or "").casefold() != license.casefold():
-            continue
-        if weights is not None and line.weights != weights:
-            continue
-        if max_params is not None:
-            count = count_parameters(_skeleton(name)[0])
-            if count > max_params:
-                continue
-            line = ModelLine(**{**asdict(line), "parameters": count})
-        lines.append(line)
+    counts, speeds = read_counts(), read_speeds()
+    lines = [
+        _with_known(_line(name, source), counts, speeds)
+        for name, source in names
+        if fnmatchcase(name, shell)
+    ]
+    if license_part:
+        wanted = license_part.casefold()
+        lines = [line for line in lines if wanted in (line.license or "").casefold()]
+    if pretrained:
+        lines = [line for line in lines if line.weights != "none"]
+    unknown = sum(line.parameters is None for line in lines)
+    if max_params is not None or count or (count is None and unknown <= COUNTED_UNASKED):
+        lines = _counted(lines)
+    if max_params is not None:
+        lines = [line for line in lines if line.parameters and line.parameters <= max_params]
     return lines
+
+
+def _with_known(
+    line: ModelLine, counts: dict[str, Counts], speeds: list[InferenceSpeed]
+) -> ModelLine:
+    known = counts.get(line.name)
+    return replace(
+        line,
+        parameters=None if known is None else known.parameters,
+        gmacs=None if known is None else known.gmacs,
+        speed=fastest(speeds, line.name),
+    )
+
+
+def _counted(lines: list[ModelLine]) -> list[ModelLine]:
+    """The same lines with sizes; what had to be counted is kept for the next list."""
+    counts = read_counts()
+    missing = [line.name for line in lines if line.name not in counts]
+    for name in missing:
+        network, expected = _skeleton(name)
+        sample = torch.zeros(
+            1, expected.channels, expected.height, expected.width, device=_device_of(network)
+        )
+        counts[name] = Counts(count_parameters(network), count_macs(network, sample) / 1e9)
+    if missing:
+        save_counts(counts)
+    return [
+        replace(line, parameters=counts[line.name].parameters, gmacs=counts[line.name].gmacs)
+        for line in lines
+    ]
 
 
 def model_facts(
@@ -119,8 +172,7 @@ def model_facts(
     line = _line(wanted, "discern" if resolve_own(wanted) else "timm")
     record = {} if line.source == "discern" else timm_nets.timm_record(wanted)
     hub_id = record.get("hf_hub_id")
-    tag = wanted if "." in wanted else f"{wanted}.{record.get('tag')}"
-    published = PUBLISHED.get(tag)
+    published = _published(wanted, record)
     sample = torch.zeros(1, channels, expected.height, expected.width, device=_device_of(network))
     return ModelFacts(
         name=wanted,
@@ -138,6 +190,7 @@ def model_facts(
         top5=published.top5 if published else None,
         published_at=f"{SOURCE}, {published.side} pixels" if published else None,
         aliases=tuple(old for old, alias in ALIASES.items() if alias.target == wanted),
+        speeds=tuple(speed for speed in read_speeds() if speed.network == wanted),
     )
 
 
@@ -192,7 +245,20 @@ def _line(name: str, source: str) -> ModelLine:
     state = "none"
     if timm_nets.has_weights(name):
         state = "here" if timm_nets.cached_weights(record.get("hf_hub_id")) else "to fetch"
-    return ModelLine(name=name, source=source, weights=state, license=record.get("license"))
+    published = _published(name, record)
+    return ModelLine(
+        name=name,
+        source=source,
+        weights=state,
+        license=record.get("license"),
+        top1=published.top1 if published else None,
+        top5=published.top5 if published else None,
+    )
+
+
+def _published(name: str, record: dict[str, Any]) -> Published | None:
+    """The published score of the weights that `name` stands for."""
+    return PUBLISHED.get(name if "." in name else f"{name}.{record.get('tag')}")
 
 
 def _classes(name: str) -> int:

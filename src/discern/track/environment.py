@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import socket
-import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +42,8 @@ def environment_record(folder: Path) -> dict[str, Any]:
     Sizes are in bytes. What cannot be found out is None. Takes some milliseconds, with NVIDIA
     drivers up to a second.
     """
+    import sqlite3  # only its version: a start of 5 ms
+
     return {
         "versions": package_versions(),
         "os": platform.platform(),

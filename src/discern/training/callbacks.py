@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from discern.training.ledger import Entry
+
 HOOKS = (
     "before_run",
     "after_run",
@@ -41,7 +43,8 @@ class Progress:
     """Where the training stands. Read it; the trainer writes it.
 
     `step` counts updates over all stages; `epoch` and `batch` those done in this stage.
-    `readings` are the last plain figures, such as `train/loss`.
+    `readings` are the last plain figures, such as `train/loss`. `top`: the evaluations whose
+    checkpoints are kept, best first.
     """
 
     stage: str = field(default="", init=False)
@@ -56,6 +59,7 @@ class Progress:
     readings: Mapping[str, float] = field(default_factory=dict, init=False)
     best: float | None = field(default=None, init=False)
     best_step: int | None = field(default=None, init=False)
+    top: tuple[Entry, ...] = field(default=(), init=False)
 
 
 class Callback:

@@ -39,11 +39,6 @@ class Ledger:
 
         return sorted(self.entries, key=rank)
 
-    def best(self, monitor: str) -> Entry | None:
-        """The best evaluation so far."""
-        ranking = self.ranked(monitor)
-        return ranking[0] if ranking else None
-
     def state(self) -> list[dict[str, Any]]:
         """The entries as JSON values."""
         return [asdict(entry) for entry in self.entries]

@@ -9,7 +9,6 @@ Axes: N images, K classes, k best classes kept per image (at most 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -161,6 +160,8 @@ def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple
         raise ValueError(f"{correct} correct of {count}")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence {confidence}")
+    from statistics import NormalDist  # loads fractions and decimal: 0.02 s at each start
+
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = correct / count
     scale = 1 + z * z / count

@@ -106,6 +106,7 @@ class Trainer:
         be kept finite.
         """
         epoch, batch = self._start(checkpoint)
+        self._show_ranking()
         self._next_save = time.monotonic() + self.plan.checkpoint_every_s
         signal = self.session.callbacks.call("before_stage", self.session.progress)
         if checkpoint is not None and checkpoint.state["ended"] == "run":
@@ -247,6 +248,9 @@ class Trainer:
         timing = {
             "time/images_per_s": count / seconds if seconds > 0 else 0.0,
             "time/data_share": waiting,
+            "time/batch_ms": 1e3 * seconds / steps,
+            "time/data_ms": 1e3 * seconds * waiting / steps,
+            "time/model_ms": 1e3 * seconds * (1.0 - waiting) / steps,
         }
         progress = self.session.progress
         progress.readings = {**progress.readings, **readings, **timing}
@@ -289,10 +293,7 @@ class Trainer:
             return Signal.ROLLBACK
         accuracy, loss = float(scores["accuracy"]), float(scores["loss"])
         session.ledger.add(Entry(state.step, plan.name, progress.epoch, accuracy, loss))
-        best = session.ledger.best(plan.monitor)
-        if best is not None:
-            progress.best = best.accuracy if plan.monitor == "accuracy" else best.loss
-            progress.best_step = best.step
+        self._show_ranking()
         readings = {"val/accuracy": accuracy, "val/loss": loss}
         progress.readings = {**progress.readings, **readings}
         timing = {"time/evaluation_s": time.monotonic() - started}
@@ -314,8 +315,20 @@ class Trainer:
             return
         values.update(self._position(epoch, batch), ended=ended)
         session.store.write(state.step, groups, values)
-        ranking = session.ledger.ranked(self.plan.monitor)
-        session.store.keep({entry.step for entry in ranking[: self.plan.keep_top]})
+        self.session.store.keep({entry.step for entry in self._ranking()})
+
+    def _ranking(self) -> list[Entry]:
+        """The evaluations whose checkpoints are kept, best first."""
+        return self.session.ledger.ranked(self.plan.monitor)[: self.plan.keep_top]
+
+    def _show_ranking(self) -> None:
+        """Let callbacks read what is best so far."""
+        progress, ranking = self.session.progress, self.session.ledger.ranked(self.plan.monitor)
+        if ranking:
+            best = ranking[0]
+            progress.best = best.accuracy if self.plan.monitor == "accuracy" else best.loss
+            progress.best_step = best.step
+        progress.top = tuple(ranking[: self.plan.keep_top])
 
     def _position(self, epoch: int, batch: int) -> dict[str, Any]:
         session = self.session

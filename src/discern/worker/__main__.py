@@ -15,6 +15,7 @@ VERBS = {
     "train": "discern.worker.train:train_verb",
     "eval": "discern.worker.evaluation:evaluation_verb",
     "predict": "discern.worker.prediction:prediction_verb",
+    "bench-infer": "discern.worker.bench:infer_verb",
     "models-list": "discern.worker.model_pages:list_verb",
     "models-show": "discern.worker.model_pages:show_verb",
 }

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError, ModelError
 from discern.base.names import did_you_mean
-from discern.compute.device import AMP_TYPES, choose_precision, usable_cores
+from discern.compute.device import usable_cores
 from discern.config.request import Request
 from discern.data.manifest import MISSING, SPLITS
 from discern.data.scan import DataRequest, ScannedData, scan_data
@@ -26,7 +25,12 @@ from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.plan import tell_problems
 from discern.worker.report_content import evaluation_content
-from discern.worker.request_values import open_request, pair_value
+from discern.worker.request_values import (
+    open_request,
+    pair_value,
+    scoring_precision,
+    set_threads,
+)
 from discern.worker.terminal import counting_bar
 from discern.workflows.report import write_report
 
@@ -46,9 +50,8 @@ def evaluation_verb(request: Request, console: Console) -> int:
 def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     """Score the model; gives the object of `--json`. Raises DiscernError."""
     started = time.monotonic()
-    threads = pair_value(request, "compute.threads")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(request)
+    amp_dtype = scoring_precision(request)
     opened = open_model(open_request(request))
     console.say(f"model    {opened.name}, {len(opened.classes)} classes, on {opened.device}")
     scanned = _scan(request, opened, console)
@@ -63,18 +66,13 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     source = open_source(manifest)
     material = Material(manifest, source, opened.preprocess, settings)
     split = _split(request.arguments.get("split"), manifest.split)
-    precision, _ = choose_precision(
-        pair_value(request, "compute.precision", opened.scored.precision),
-        settings.device,
-        lambda _: None,
-    )
     with material.evaluation_feed(split, _batch_size(request, opened)) as feed:
         table = evaluate(
             opened.model,
             feed,
             classes=opened.classes,
             device=settings.device,
-            amp_dtype=AMP_TYPES[precision],
+            amp_dtype=amp_dtype,
         )
     if not np.isfinite(table.losses[table.labeled]).all():
         raise ModelError("the model gives values that are not finite", where=opened.name)

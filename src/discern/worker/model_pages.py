@@ -7,7 +7,13 @@ from typing import Any
 
 from discern.base.console import Console
 from discern.config.request import Request
-from discern.models.listing import ModelFacts, list_models, model_facts
+from discern.models.known_facts import InferenceSpeed
+from discern.models.listing import ModelFacts, ModelLine, list_models, model_facts
+
+_COLUMNS = (
+    "name", "from", "M params", "GMACs", "top-1", "weights", "license of the weights", "img/s here",
+    "peak MB",
+)  # fmt: skip
 
 
 def list_verb(request: Request, console: Console) -> int:
@@ -17,17 +23,31 @@ def list_verb(request: Request, console: Console) -> int:
     lines = list_models(
         given["pattern"] or "*",
         max_params=None if largest is None else int(largest * 1e6),
+        license_part=given["license"],
+        pretrained=given["pretrained"],
+        count=True if given["count"] else None,
     )
-    if given["license"]:
-        wanted = given["license"].casefold()
-        lines = [line for line in lines if wanted in (line.license or "").casefold()]
-    if given["pretrained"]:
-        lines = [line for line in lines if line.weights != "none"]
-    rows = [(line.name, line.source, line.weights, line.license) for line in lines]
-    console.table(("name", "from", "weights", "license of the weights"), rows)
-    console.say(f"{len(lines)} networks")
+    console.table(_COLUMNS, [_row(line) for line in lines])
+    uncounted = sum(line.parameters is None for line in lines)
+    note = f"; {uncounted} not counted yet: --count does" if uncounted else ""
+    console.say(f"{len(lines)} networks{note}")
     console.emit({"models": [asdict(line) for line in lines]})
     return 0
+
+
+def _row(line: ModelLine) -> tuple[str, ...]:
+    speed = line.speed
+    return (
+        line.name,
+        line.source,
+        "" if line.parameters is None else f"{line.parameters / 1e6:.2f}",
+        "" if line.gmacs is None else f"{line.gmacs:.3f}",
+        "" if line.top1 is None else f"{line.top1:.4f}",
+        line.weights,
+        line.license or "",
+        "" if speed is None else f"{speed.images_per_s:.0f} ({speed.device}, {speed.precision})",
+        "" if speed is None else f"{speed.peak_mb:.0f}",
+    )
 
 
 def show_verb(request: Request, console: Console) -> int:
@@ -45,6 +65,7 @@ def show_verb(request: Request, console: Console) -> int:
         ("weights", f"{facts.weights}{'' if facts.hub_id is None else f' ({facts.hub_id})'}"),
         ("license", facts.license or ("-" if facts.weights == "none" else "unknown")),
         ("published", _published(facts.top1, facts.top5, facts.published_at)),
+        *_measured(facts),
         ("also called", ", ".join(facts.aliases) or "-"),
     ]
     for name, value in rows:
@@ -58,6 +79,21 @@ def _normalization(facts: ModelFacts) -> str:
         return "measured on the training images"
     given = facts.input
     return ", ".join(" ".join(f"{v:.3f}" for v in values) for values in (given.mean, given.std))
+
+
+def _measured(facts: ModelFacts) -> list[tuple[str, Any]]:
+    """A line for each measurement of `discern bench infer` on this machine."""
+    if not facts.speeds:
+        return [("speed here", f"not measured: discern bench infer {facts.name}")]
+    return [("speed here", _speed(speed)) for speed in facts.speeds]
+
+
+def _speed(speed: InferenceSpeed) -> str:
+    height, width = speed.image_size
+    return (
+        f"{speed.images_per_s:.1f} img/s, {speed.peak_mb:.0f} MB; batch {speed.batch_size}, "
+        f"{height} x {width}, {speed.precision}, {speed.device}"
+    )
 
 
 def _published(top1: float | None, top5: float | None, source: str | None) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from discern.base.errors import ConfigError, ModelError, RunError
 from discern.base.plugins import is_import_path
-from discern.compute.device import AMP_TYPES, DeviceChoice, choose_device
+from discern.compute.device import DeviceChoice, choose_device
 from discern.data.images import Preprocess
 from discern.data.split import SplitRule
 from discern.exporting.bundle import open_bundle
@@ -49,13 +49,12 @@ class OpenRequest:
 class ScoredWith:
     """How a run scored its model, so that the same images give the same figures again.
 
-    `split`: how it drew its splits. `precision`: fp32, bf16 or fp16. `batch_size`: images per pass.
-    `source`: the data that it was trained on, as its config names it.
+    `split`: how it drew its splits. `batch_size`: images per pass. `source`: the data that it was
+    trained on, as its config names it.
     """
 
     source: str | None = None
     split: SplitRule = field(default_factory=SplitRule)
-    precision: str = "fp32"
     batch_size: int = 64
     channels_last: bool = False
 
@@ -76,14 +75,14 @@ class OpenedModel:
     ambiguous: frozenset[str] = frozenset()
     scored: ScoredWith = field(default_factory=ScoredWith)
 
-    def predictor(self) -> Predictor:
-        """The same model for single images, in the precision that it is scored in."""
+    def predictor(self, amp_dtype: torch.dtype | None = None) -> Predictor:
+        """The same model for single images; `amp_dtype`: what autocast casts to, None does not."""
         return Predictor(
             self.model,
             self.preprocess,
             self.classes,
             device=self.device.torch_device,
-            amp_dtype=AMP_TYPES[self.scored.precision],
+            amp_dtype=amp_dtype,
         )
 
 
@@ -169,7 +168,6 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
     scored = ScoredWith(
         source=data["source"],
         split=rule,
-        precision="fp32",
         batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
         channels_last=compute["channels_last"],
     )

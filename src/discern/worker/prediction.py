@@ -14,15 +14,22 @@ from discern.config.request import Request
 from discern.data.folders import list_images
 from discern.exporting.csv_cells import csv_cell
 from discern.worker.open_model import open_model
-from discern.worker.request_values import open_request, pair_value
+from discern.worker.request_values import (
+    open_request,
+    pair_value,
+    scoring_precision,
+    set_threads,
+)
 
 
 def prediction_verb(request: Request, console: Console) -> int:
     """Do one `predict` request."""
     given = request.arguments
+    set_threads(request)
+    amp_dtype = scoring_precision(request)
     opened = open_model(open_request(request))
     paths = expand_images(given["images"])
-    predictions = opened.predictor().predict(
+    predictions = opened.predictor(amp_dtype).predict(
         paths,
         top_k=given["top_k"],
         batch_size=given["batch_size"],

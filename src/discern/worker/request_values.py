@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from discern.base.errors import ConfigError
+from discern.compute.device import AMP_TYPES
 from discern.config.request import Request
 from discern.worker.open_model import OpenRequest
 
@@ -39,3 +43,32 @@ def open_request(request: Request) -> OpenRequest:
 def pair_value(request: Request, key: str, default: Any = None) -> Any:
     """The last value that a flag gave to `key`."""
     return next((value for _, name, value in reversed(request.pairs) if name == key), default)
+
+
+def scoring_precision(request: Request) -> torch.dtype | None:
+    """What autocast casts to for `--precision`; None for full precision.
+
+    `auto` is full precision: it is what final scores are taken in, so that the same images give
+    the same answers everywhere.
+    """
+    wanted = pair_value(request, "compute.precision", "auto")
+    if wanted == "auto":
+        return None
+    if wanted not in AMP_TYPES:
+        raise ConfigError(
+            "no such precision", where="--precision", got=wanted,
+            expected=", ".join(["auto", *AMP_TYPES]),
+        )  # fmt: skip
+    return AMP_TYPES[wanted]
+
+
+def set_threads(request: Request) -> None:
+    """Give torch the arithmetic threads that `--threads` asks for."""
+    threads = pair_value(request, "compute.threads")
+    if threads is None:
+        return
+    if threads < 1:
+        raise ConfigError(
+            "not a number of threads", where="--threads", got=threads, expected=">= 1"
+        )
+    torch.set_num_threads(threads)

@@ -127,3 +127,14 @@ class EpochLines(Callback):
             + "  ".join(figures)
             + f"  left {left}{best}"
         )
+
+    def after_stage(self, progress: Progress) -> None:
+        """The stage's best epochs, which are the checkpoints that are kept."""
+        if len(progress.top) < 2:
+            return
+        self.console.say("best checkpoints")
+        for entry in progress.top:
+            self.console.say(
+                f"  {entry.stage} epoch {entry.epoch}, step {entry.step}  "
+                f"val acc {entry.accuracy:.4f}  val loss {entry.loss:.4f}"
+            )

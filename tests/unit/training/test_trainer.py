@@ -140,7 +140,7 @@ def test_training_learns_and_evaluates_every_image(tmp_path):
     trainer.run_stage()
     table = evaluate(state.model, trainer.plan.val_feed, classes=CLASSES, device=CPU)
     assert list(range(37)) == sorted(table.positions.tolist())
-    assert session.ledger.best("accuracy").accuracy > 0.9
+    assert session.ledger.ranked("accuracy")[0].accuracy > 0.9
     assert 6 * 7 == state.step
     assert 600 == state.samples
 
@@ -268,3 +268,24 @@ def test_top_checkpoints_by_score_are_kept(tmp_path):
     trainer.run_stage()
     best = {entry.step for entry in session.ledger.ranked("accuracy")[:2]}
     assert best | {49, 56} == set(session.store.steps())
+
+
+def test_callbacks_read_the_kept_checkpoints_best_first(tmp_path):
+    class Watch(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def before_stage(self, progress):
+            self.seen.append([entry.step for entry in progress.top])
+
+        def after_stage(self, progress):
+            self.seen.append([entry.step for entry in progress.top])
+
+    watch = Watch()
+    trainer, _, session, _ = stage(tmp_path, [watch], epochs=5, keep_top=2)
+    trainer.run_stage()
+    ranked = [entry.step for entry in session.ledger.ranked(trainer.plan.monitor)]
+    assert 5 == len(ranked)
+    assert [[], ranked[:2]] == watch.seen
+    kept = {path.name for path in tmp_path.rglob("step-*")}
+    assert {f"step-{step}" for step in ranked[:2]} <= kept
