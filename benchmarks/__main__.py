@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 
-NAMES = ("small_images", "trainer_overhead", "start_up")
+NAMES = ("small_images", "photos", "packing", "data_check", "trainer_overhead", "start_up")
+_ON_DATA = ("small_images", "photos", "packing", "data_check")
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAMES", help=", ".join(NAMES))
     parser.add_argument("--rounds", type=int, help="of each benchmark; default: its own")
-    parser.add_argument("--data", help="folder of data sets, for small_images")
+    parser.add_argument("--data", help=f"folder of data sets, for {', '.join(_ON_DATA)}")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in NAMES]
     if unknown:
@@ -33,7 +34,7 @@ def main() -> int:
         command = [sys.executable, "-m", f"benchmarks.{name}"]
         if given.rounds:
             command += ["--rounds", str(given.rounds)]
-        if given.data and name == "small_images":
+        if given.data and name in _ON_DATA:
             command += ["--data", given.data]
         print(f"== {name}", flush=True)
         worst = worst or subprocess.run(command, check=False).returncode

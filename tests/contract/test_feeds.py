@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError, RunError
-from discern.data.images import Preprocess
-from discern.feed.augment import PhotoAugment, SmallImageAugment
+from discern.data.images import Pixels, Preprocess
+from discern.feed.augment import PhotoAugment, Policy, SmallImageAugment, Step
 from discern.feed.batch import FeedOptions
 from discern.feed.loader import LoaderFeed, LoaderThreads
+from discern.feed.operations import Mirror, RandomErasing
 from discern.feed.resident import ResidentFeed
+from discern.feed.samplers import BalancedSampler, EverySample, MiniEpochs
 
 COUNT = 53
 SIZE = 8
@@ -25,7 +27,7 @@ SIZE = 8
 class Samples:
     """All images of a manifest, which are also a source, and the positions of those fed."""
 
-    images: NDArray[np.uint8]
+    images: Pixels
     settings: Preprocess
     positions: NDArray[np.int64]
     threadsafe = True
@@ -49,14 +51,17 @@ class Samples:
 
 COLOR = Preprocess(height=SIZE, width=SIZE, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 GREY = Preprocess(height=SIZE, width=SIZE, channels=1, mean=(0.3,), std=(0.5,))
+FIVE = Preprocess(height=SIZE, width=SIZE, channels=5, mean=(0.3,) * 5, std=(0.5,) * 5)
+DEEP = replace(FIVE, channels=2, mean=(0.3,) * 2, std=(0.25, 0.5), depth=16)
 
 
-@pytest.fixture(params=[COLOR, GREY], ids=["color", "grey"])
+@pytest.fixture(params=[COLOR, GREY, FIVE, DEEP], ids=["color", "grey", "five", "sixteen bit"])
 def samples(request):
     """53 of 80 images, in no particular order."""
     shape = (80, SIZE, SIZE, request.param.channels)
     generator = np.random.default_rng(2)
-    images = generator.integers(0, 256, shape, dtype=np.uint8)
+    limit = 1 << request.param.depth
+    images = generator.integers(0, limit, shape, dtype=request.param.dtype)
     return Samples(images, request.param, generator.permutation(80)[:COUNT])
 
 
@@ -75,6 +80,7 @@ def loader(workers):
 
 
 SMALL, PHOTO = SmallImageAugment(pad=2), PhotoAugment()
+STEPS = (Step(operation=RandomErasing(), probability=0.9), Step(operation=Mirror()))
 KINDS = {
     "resident": (resident, SMALL),
     "resident, plain": (resident, None),
@@ -82,6 +88,11 @@ KINDS = {
     "loader, threads": (loader(3), PHOTO),
     "loader, small": (loader(2), SMALL),
     "loader, plain": (loader(2), None),
+    "resident, policy": (resident, Policy(name="test", framing=SMALL, steps=STEPS)),
+    "resident, steps alone": (resident, Policy(name="test", steps=STEPS)),
+    "loader, policy, inline": (loader(0), Policy(name="test", framing=PHOTO, steps=STEPS)),
+    "loader, policy, threads": (loader(3), Policy(name="test", framing=PHOTO, steps=STEPS)),
+    "loader, policy, small": (loader(2), Policy(name="test", framing=SMALL, steps=STEPS)),
 }
 
 
@@ -89,6 +100,8 @@ KINDS = {
 def build(request, samples):
     """Builds a feed of one kind over the samples; all are closed at the end."""
     make, augment = KINDS[request.param]
+    if samples.settings.depth == 16 and isinstance(augment, Policy):
+        augment = replace(augment, steps=(Step(operation=Mirror(), probability=0.5),))
     built = []
 
     def build_feed(*, training, batch_size=10, seed=0, **options):
@@ -179,7 +192,7 @@ def test_evaluation_shows_each_image_normalized(build, samples, dtype):
     tolerance = 2e-6 if dtype == torch.float32 else 0.02
     for images, _, positions in copied(build(training=False, dtype=dtype)):
         assert dtype == images.dtype
-        pixels = samples.images[positions.numpy()] / 255.0
+        pixels = samples.images[positions.numpy()] / float(2**settings.depth - 1)
         expected = (pixels - np.array(settings.mean)) / np.array(settings.std)
         np.testing.assert_allclose(
             images.float().numpy(), expected.transpose(0, 3, 1, 2), atol=tolerance
@@ -260,3 +273,87 @@ def test_options_that_cannot_work_are_refused():
         FeedOptions(batch_size=0)
     with pytest.raises(ConfigError):
         FeedOptions(batch_size=4, dtype=torch.int32)
+
+
+@pytest.mark.feature("MX-34")
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_share_the_batches_of_one_and_end_together(build, ranks):
+    whole = copied(build(training=True, batch_size=12))
+    parts = [copied(build(training=True, batch_size=12, rank=r, ranks=ranks)) for r in range(ranks)]
+    assert {len(whole)} == {len(part) for part in parts}
+    for batch, *shares in zip(whole, *parts, strict=True):
+        joined = [torch.cat([share[field] for share in shares]) for field in range(3)]
+        assert equal([batch], [joined])
+    sizes = [
+        build(training=True, batch_size=12, rank=rank, ranks=ranks).samples for rank in range(ranks)
+    ]
+    assert sum(sizes) == COUNT
+
+
+def test_a_sampler_decides_what_is_shown_and_resumes_exactly(build, samples):
+    labels = np.array([0] * 40 + [1] * 10 + [-1] * 3)
+    feed = build(training=True, sampler=BalancedSampler(labels, 30))
+    batches = copied(feed, epoch=2)
+    assert (60, len(batches)) == (feed.samples, feed.batches)
+    shown = torch.cat([batch[2] for batch in batches]).tolist()
+    place = {position: labels[k] for k, position in enumerate(samples.positions.tolist())}
+    assert [30, 30] == np.bincount([place[position] for position in shown]).tolist()
+    for start in (1, feed.batches - 1):
+        assert equal(batches[start:], copied(feed, epoch=2, start=start))
+
+
+def test_an_image_shown_twice_in_an_epoch_is_augmented_anew(build, samples):
+    feed = build(training=True, sampler=MiniEpochs(EverySample(COUNT), 5 * COUNT), batch_size=32)
+    views = {}
+    for images, _, positions in copied(feed):
+        for image, position in zip(images, positions.tolist(), strict=True):
+            views.setdefault(position, []).append(image)
+    assert {5} == {len(images) for images in views.values()}
+    distinct = [len({image.numpy().tobytes() for image in images}) for images in views.values()]
+    augment = feed._options.augment
+    if augment is None:
+        assert {1} == set(distinct)
+    elif samples.settings.depth == 16 and getattr(augment, "framing", SMALL) is None:
+        assert 1.7 < np.mean(distinct) <= 2  # plain and mirrored
+    else:
+        assert np.mean(distinct) > 4
+
+
+@pytest.mark.feature("MX-76")
+def test_the_strong_steps_end_with_the_epochs_that_close(samples):
+    policy = Policy(name="test", steps=(Step(operation=RandomErasing()), Step(operation=Mirror())))
+    plain = Policy(name="test", steps=(Step(operation=Mirror()),))
+
+    def seen(augment, close_from, epoch):
+        options = FeedOptions(training=True, batch_size=10, augment=augment, close_from=close_from)
+        return copied(resident(samples, options), epoch)
+
+    if samples.settings.depth == 16:
+        with pytest.raises(ConfigError, match="2 channels of 16 bit") as caught:
+            seen(policy, 3, 2)
+        assert "random_erasing" == caught.value.got
+        return
+    assert not equal(seen(policy, 3, 2), seen(plain, None, 2))
+    assert equal(seen(policy, 3, 3), seen(plain, None, 3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, augment) in KINDS.items() if augment])
+def test_sixteen_bits_are_framed_as_eight_are(kind):
+    """Values of 8 bit spread over 16 give the images of 8 bit, to within its rounding."""
+    make, augment = KINDS[kind]
+    if isinstance(augment, Policy):
+        augment = replace(augment, steps=(Step(operation=Mirror(), probability=0.5),))
+    if augment in (SMALL, PHOTO):
+        augment = replace(augment, **({"fill": 200} if augment == SMALL else {}))
+    settings = replace(FIVE, channels=3, mean=(0.3,) * 3, std=(1.0,) * 3)
+    images = np.random.default_rng(3).integers(0, 256, (80, SIZE, SIZE, 3), dtype=np.uint8)
+    options = FeedOptions(training=True, batch_size=10, augment=augment)
+    positions = np.arange(COUNT)
+    # The reference reader for both: at 8 bit training's own resize is another filter.
+    settings = replace(settings, interpolation="nearest")
+    eight = Samples(images, settings, positions)
+    deep = Samples(images.astype(np.uint16) * 257, replace(settings, depth=16), positions)
+    with make(eight, options) as first, make(deep, options) as second:
+        for one, two in zip(copied(first), copied(second), strict=True):
+            assert torch.equal(one[2], two[2])
+            assert torch.allclose(one[0], two[0], atol=2e-6)

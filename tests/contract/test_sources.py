@@ -15,6 +15,8 @@ from discern.base.errors import DataError
 from discern.data.archives import list_tar
 from discern.data.images import Preprocess, decode_image
 from discern.data.manifest import Head, Locations, Manifest
+from discern.data.record_data import list_records
+from discern.data.recordio import ImageHeader, RecordWriter, pack
 from discern.data.sources import load_resident, measure_mean_std, open_source
 
 COUNT = 24
@@ -58,6 +60,13 @@ def container(folder):
     return manifest(list_tar(folder / "all.tar").locations, folder)
 
 
+def records(folder):
+    with RecordWriter(folder / "all.rec") as writer:
+        for number in range(COUNT):
+            writer.write(pack(ImageHeader(0, float(number % 2), number, 0), png(number)))
+    return manifest(list_records(folder / "all.rec").locations, folder)
+
+
 def array(folder):
     where = Locations(
         np.array([f"{n:05d}" for n in range(COUNT)]),
@@ -70,7 +79,7 @@ def array(folder):
     return manifest(where, Path(), arrays)
 
 
-@pytest.fixture(params=[files, container, array])
+@pytest.fixture(params=[files, container, records, array])
 def described(request, tmp_path, monkeypatch):
     monkeypatch.setenv("DISCERN_CACHE", str(tmp_path / "cache"))
     return request.param(tmp_path)
@@ -166,3 +175,16 @@ def test_container_that_has_gone_or_shrunk_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(DataError, match="cannot be opened"):
         open_source(described)
+
+
+def test_record_that_has_shrunk_or_changed_is_an_error_that_names_it(tmp_path):
+    described = records(tmp_path)
+    path = tmp_path / "all.rec"
+    data = path.read_bytes()
+    path.write_bytes(data[:-8])
+    with pytest.raises(DataError, match="cut short") as caught:
+        open_source(described).read(COUNT - 1)
+    assert "all.rec" in caught.value.where
+    path.write_bytes(bytes(8) + data[8:])
+    with pytest.raises(DataError, match="damaged"):
+        open_source(described).read(0)

@@ -79,6 +79,20 @@ class DataError(DiscernError):
     exit_code = RUN_FAILURE
 
 
+class DamagedRecords(DataError):
+    """A record file that is cut short or broken at byte `offset`: the record that begins there."""
+
+    def __init__(self, what: str, path: object, offset: int, got: str, expected: str) -> None:
+        super().__init__(
+            what,
+            where=f"{path}, byte {offset}",
+            got=got,
+            expected=expected,
+            hint="copy or pack the file again; what lies before this byte can be read",
+        )
+        self.offset = offset
+
+
 class ModelError(DiscernError):
     """A network, its weights, or a bundle that cannot be built, read or fitted."""
 

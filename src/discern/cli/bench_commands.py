@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from discern.base.errors import ConfigError
+from discern.cli.data_options import whole_numbers
+from discern.cli.flags import flags_of
 from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag, build_command, make_request
 
 bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -31,7 +33,7 @@ def measure_inference(
 
     arguments = {
         "model": model,
-        "batch_sizes": _whole_numbers(batch_size, "--batch-size"),
+        "batch_sizes": _sizes(batch_size),
         "precisions": [part.strip() for part in precision.split(",")],
     }
     become_worker(
@@ -41,15 +43,65 @@ def measure_inference(
     )
 
 
+def measure_feed(
+    data: Annotated[list[str], typer.Argument(help="one or more data sets of photos")],
+    workers: Annotated[
+        str, typer.Option("--workers", "-j", help="reading threads, comma separated; 0: none")
+    ] = "0,2",
+    decoders: Annotated[
+        str | None, typer.Option("--decoders", help="mixed, fast, pillow, decode; default: all")
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option("--peers", help="torchvision, timm: measured beside ours")
+    ] = None,
+    images: Annotated[
+        int, typer.Option("--images", min=1, help="images of each data set, spread over it")
+    ] = 512,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="interleaved rounds")] = 5,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="images of a batch")
+    ] = 64,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Measure the feed of photos."""
+    from discern.launch.worker_process import become_worker
+
+    arguments = {
+        "data": data,
+        "workers": [int(part) for part in whole_numbers(workers, "--workers")],
+        "decoders": _names(decoders),
+        "peers": _names(peers),
+        "images": images,
+        "rounds": rounds,
+        "batch_size": batch_size,
+    }
+    become_worker(
+        make_request(
+            "bench-io", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug
+        )
+    )
+
+
+def _names(text: str | None) -> list[str]:
+    return [] if text is None else [part.strip() for part in text.split(",")]
+
+
+bench_app.command("io", help="Photos a second, as training reads them, and what binds.")(
+    build_command(measure_feed, flags_of("bench infer"))
+)
 bench_app.command("infer", help="A network's images a second and memory, by batch and precision.")(
-    build_command(measure_inference, "bench infer")
+    build_command(measure_inference, flags_of("bench infer"))
 )
 
 
-def _whole_numbers(text: str, where: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+def _sizes(text: str) -> list[int]:
+    sizes = whole_numbers(text, "--batch-size")
+    if not sizes or min(sizes) < 1:
         raise ConfigError(
-            "not whole numbers above 0", where=where, got=text, expected="such as 1,32,64"
+            "a batch has images", where="--batch-size", got=text, expected="such as 1,32,64"
         )
-    return [int(part) for part in parts]
+    return list(sizes)

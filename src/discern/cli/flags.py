@@ -23,6 +23,7 @@ class Flag:
     aliases: tuple[str, ...] = ()
     group: str = "Training"
     commands: tuple[str, ...] = ("train",)
+    plain: bool = False  # sets an argument of the command, not a config key
 
     @property
     def parameter(self) -> str:
@@ -32,6 +33,7 @@ class Flag:
 
 _WITH_MODEL = ("train", "eval", "predict")
 _EVERYWHERE = (*_WITH_MODEL, "bench infer")
+_SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--val", "data.val", "text", "validation data, of any kind", group="Data"),
@@ -46,7 +48,7 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "--label",
-        "data.label",
+        "data.labels",
         "text",
         "label column of a table",
         group="Data",
@@ -61,7 +63,8 @@ FLAGS: tuple[Flag, ...] = (
         "Data",
         _EVERYWHERE,
     ),
-    Flag("--channels", "data.channels", "int", "1 gray, 3 RGB", (), "Data"),
+    Flag("--channels", "data.channels", "int", "1 gray, 3 RGB, or any number", (), "Data"),
+    Flag("--depth", "data.depth", "int", "16 reads 16-bit images in full", (), "Data"),
     Flag("--on-bad-image", "data.on_bad_image", "text", "error or skip", (), "Data", _WITH_MODEL),
     Flag(
         "--interpolation",
@@ -118,6 +121,14 @@ FLAGS: tuple[Flag, ...] = (
         ("--num-epochs",),
     ),
     Flag("--batch-size", "stages.*.batch_size", "int", "images per update", ("-b", "--batch")),
+    Flag(
+        "--sampler",
+        "stages.*.sampler",
+        "text",
+        "all, down, up, images per class, weighted, shards",
+        ("--balance-strategy",),
+    ),
+    Flag("--epoch-size", "stages.*.epoch_size", "int", "images per epoch", ()),
     Flag("--lr", "stages.*.lr", "float", "peak learning rate", ("--lr0",)),
     Flag("--opt", "stages.*.optimizer", "text", "adamw, sgd, muon, ...", ("--optimizer",)),
     Flag(
@@ -131,7 +142,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--model-ema", "stages.*.ema", "float", "decay of the weights' moving average", ("--ema",)
     ),
-    Flag("--augment", "stages.*.augment", "text", "auto, none, small, photo", ("--aug",)),
+    Flag("--augment", "stages.*.augment", "text", "auto, none, light, heavy, ...", ("--aug",)),
+    Flag("--mixup", "stages.*.mixup", "float", "mix pairs of images: beta's shape, 0 off", ()),
+    Flag("--cutmix", "stages.*.cutmix", "float", "paste parts: beta's shape, 0 off", ()),
+    Flag("--close-aug", "stages.*.close_aug", "int", "last epochs with gentle augmentation", ()),
     Flag("--trainable", "stages.*.trainable", "text", "all, head, or a pattern", ()),
     Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
     Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),
@@ -192,6 +206,13 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
+def _shown(flag: Flag) -> bool:
+    seen = ("--augment", "--seed", "--device", "--threads")
+    return flag.group in ("Data", "Model") or flag.name in seen
+
+
 def flags_of(command: str) -> list[Flag]:
     """The flags that a command takes."""
+    if command == _SHOWN:
+        return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

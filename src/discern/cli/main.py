@@ -13,6 +13,8 @@ from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.bench_commands import bench_app
 from discern.cli.config_commands import config_app
+from discern.cli.data_app import data_app
+from discern.cli.flags import flags_of
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
 from discern.cli.runs_app import runs_app
@@ -31,13 +33,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("train", help="Train a classifier on DATA; the same command again goes on with it.")(
-    build_command(train, "train")
+    build_command(train, flags_of("train"))
 )
-app.command("eval", help="Score MODEL on every image of DATA.")(build_command(evaluate, "eval"))
+app.command("eval", help="Score MODEL on every image of DATA.")(
+    build_command(evaluate, flags_of("eval"))
+)
 app.command("predict", help="Name what is on the images: files, folders, or - for paths on stdin.")(
-    build_command(predict, "predict")
+    build_command(predict, flags_of("predict"))
 )
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
+app.add_typer(data_app, name="data", help="Look at data, split, pack, mend it.")
 app.add_typer(models_app, name="models", help="The networks there are.")
 app.add_typer(bench_app, name="bench", help="What this machine does, measured.")
 app.add_typer(runs_app, name="runs", help="The runs there are.")

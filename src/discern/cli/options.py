@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from discern.base.errors import ConfigError
-from discern.cli.flags import Flag, flags_of
+from discern.cli.flags import Flag
 from discern.config.request import Request
 
 _TYPES: dict[str, Any] = {
@@ -26,7 +26,8 @@ def _parameter(flag: Flag) -> inspect.Parameter:
     names = [flag.name, *flag.aliases]
     if flag.kind == "switch":
         names = [f"{name}/--no-{name.removeprefix('--')}" for name in names]
-    option = typer.Option(*names, help=f"{flag.help}  [{flag.key}]", rich_help_panel=flag.group)
+    text = flag.help if flag.plain else f"{flag.help}  [{flag.key}]"
+    option = typer.Option(*names, help=text, rich_help_panel=flag.group)
     return inspect.Parameter(
         flag.parameter,
         inspect.Parameter.KEYWORD_ONLY,
@@ -35,9 +36,8 @@ def _parameter(flag: Flag) -> inspect.Parameter:
     )
 
 
-def build_command(function: Callable[..., Any], command: str) -> Callable[..., Any]:
-    """`function` with the flags of `command` added; it gets their values as `flags`."""
-    flags = flags_of(command)
+def build_command(function: Callable[..., Any], flags: Sequence[Flag]) -> Callable[..., Any]:
+    """`function` with `flags` added; it gets those that were given as `flags`."""
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.name != "flags"]
 

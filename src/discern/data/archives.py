@@ -1,115 +1,83 @@
-"""Tar archives of images, read in place: never unpacked to files.
+"""Archives of images, read in place: never unpacked to files.
 
-A plain tar is mapped and read by offset. A compressed one is decompressed once to one plain tar in
-the cache. Only regular files count: links and special entries are left out and counted.
+A plain tar is mapped and read by offset. A compressed one, and one that holds files with holes, is
+written once as one plain tar to the cache. Only regular files count: links and special entries are
+left out and counted. Zips: see `zip_files`.
 """
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import tarfile
-import unicodedata
-import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO, Final
 
-import numpy as np
+from discern.data.archive_names import Limits, safe_name
+from discern.data.archive_streams import (
+    CHUNK,
+    archive_kind,
+    damage_told,
+    open_unpacked,
+    tar_entries,
+)
+from discern.data.containers import cached_copy, is_image_name, plain_tar_writer, tar_spans
+from discern.data.listing import Listing
+from discern.data.zip_files import ZIP_SUFFIXES, list_zip
 
-from discern.base.errors import DataError
-from discern.base.files import atomic_file, cache_folder, hash_json
-from discern.data.listing import SUFFIXES, Listing, labels_from_paths
-from discern.data.manifest import Locations
-
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-# A compressed archive may not grow beyond this multiple of its size: a bomb, not images.
-LARGEST_RATIO = 200
-_CHUNK = 1 << 20
+TAR_SUFFIXES: Final = (
+    ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst",
+)  # fmt: skip
+ARCHIVE_SUFFIXES: Final = (*TAR_SUFFIXES, *ZIP_SUFFIXES)
 
 
 def is_tar(path: Path) -> bool:
-    """True if the name is that of a tar archive."""
+    """True if the name is that of a tar archive, compressed or not."""
     return path.name.lower().endswith(TAR_SUFFIXES)
+
+
+def is_archive(path: Path) -> bool:
+    """True if the name is that of an archive that can be read: tar in its forms, or zip."""
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def list_archive(path: Path) -> Listing:
+    """The images in an archive of any kind, which its content tells. Raises DataError."""
+    return list_zip(path) if archive_kind(path) == "zip" else list_tar(path)
 
 
 def plain_tar(path: Path) -> Path:
     """`path` itself, or a decompressed copy of it in the cache, made once. Raises DataError."""
-    if not path.name.lower().endswith((".gz", ".tgz")):
+    if archive_kind(path) == "tar":
         return path
-    status = path.stat()
-    key = hash_json([str(path.absolute()), status.st_size, status.st_mtime_ns])[:32]
-    target = cache_folder("containers") / f"{key}.tar"
-    if target.exists():
-        return target
-    free = shutil.disk_usage(target.parent).free
-    written = 0
-    try:
-        with gzip.open(path, "rb") as source, atomic_file(target) as stream:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                if written > LARGEST_RATIO * status.st_size or written > free:
-                    raise DataError(
-                        "the archive grows too large when decompressed",
-                        where=path,
-                        got=f"more than {written / 1e9:.1f} GB",
-                        expected=f"at most {LARGEST_RATIO} times its size, and room on the disk",
-                    )
+
+    def decompress(stream: BinaryIO, limits: Limits) -> None:
+        with open_unpacked(path, limits) as source, damage_told(path):
+            while chunk := source.read(CHUNK):
                 stream.write(chunk)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"the archive cannot be decompressed: {error}", where=path) from error
-    return target
+
+    return cached_copy(path, "plain", decompress)
 
 
 def list_tar(path: Path) -> Listing:
-    """The images in a tar archive. Raises DataError."""
+    """The images in a tar archive, compressed or not. Raises DataError."""
     plain = plain_tar(path)
-    names: list[str] = []
-    offsets: list[int] = []
-    lengths: list[int] = []
-    other = 0
-    try:
-        with tarfile.open(plain, "r:") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                if not member.isreg():
-                    other += 1
-                    continue
-                name = _safe_name(member.name, path)
-                if name is None or PurePosixPath(name).suffix.lower() not in SUFFIXES:
-                    continue
-                names.append(name)
-                offsets.append(member.offset_data)
-                lengths.append(member.size)
-    except tarfile.TarError as error:
-        raise DataError(f"the archive cannot be read: {error}", where=path) from error
-    if not names:
-        raise DataError("there are no images in the archive", where=path)
-    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
-    locations = Locations(
-        np.array(names, dtype=np.str_),
-        np.zeros(len(names), dtype=np.int32),
-        np.array(offsets, dtype=np.int64),
-        np.array(lengths, dtype=np.int64),
-        (str(plain.absolute()),),
-    ).select(order)
-    labels, split, layout = labels_from_paths([str(name) for name in locations.paths])
-    notes = (f"{other} links or special entries in the archive were left out",) if other else ()
-    return Listing(
-        locations=locations,
-        labels=[None if label is None else unicodedata.normalize("NFC", label) for label in labels],
-        split=split,
-        root=path.absolute().parent,
-        layout=f"archive of {layout}, {len(names)} images",
-        name=path.name.split(".")[0],
-        notes=notes,
-    )
+    spans, holes = tar_spans(plain, path)
+    if holes:
+        plain = cached_copy(path, "filled", lambda stream, limits: _fill(plain, stream, limits))
+        other = spans.other
+        spans, _ = tar_spans(plain, path)
+        spans.other = other
+    return spans.listing(path, plain)
 
 
-def _safe_name(name: str, path: Path) -> str | None:
-    """A member's name without `./`, None if hidden. Raises DataError for a path out of it."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-        raise DataError("an entry of the archive leads out of it", where=path, got=name)
-    if not parts or any(part.startswith(".") for part in parts):
-        return None
-    return "/".join(parts)
+def _fill(plain: Path, target: BinaryIO, limits: Limits) -> None:
+    """Write the images of `plain` to `target`, each in one piece."""
+    written = 0
+    with open_unpacked(plain, limits) as source, plain_tar_writer(target) as add:
+        for member, content in tar_entries(source, plain):
+            name = safe_name(member.name, plain, limits)
+            if member.isdir():
+                add(name, 0, None)
+            elif member.isreg() and is_image_name(name):
+                written += member.size
+                limits.check_total(written, source.packed_bytes, plain)
+                with damage_told(plain):
+                    add(name, member.size, content)

@@ -1,7 +1,8 @@
 """The built-in data sets: found in a folder, or downloaded; read from their original files.
 
-digits comes with scikit-learn. mnist and fashion-mnist are four idx files each, cifar10 and
-cifar100 an archive or folder of python batches or of the binary version.
+digits comes with scikit-learn; synthetic is made here, to try things without any data. mnist and
+fashion-mnist are four idx files each, cifar10 and cifar100 an archive or folder of python batches
+or of the binary version.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from discern.data.cifar_files import (
 from discern.data.download import RemoteFile, fetch_all
 from discern.data.idx_files import read_idx
 
-BUILT_IN: Final = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+BUILT_IN: Final = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "synthetic")
 
 _MNIST_MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -157,6 +158,8 @@ def read_catalog(name: str, root: str | None, progress: Progress | None = None) 
         )  # fmt: skip
     if name == "digits":
         return _digits()
+    if name == "synthetic":
+        return _synthetic()
     if name in _IDX_SUMS:
         return _idx_set(name, root, progress)
     return _cifar_set(name, root, progress)
@@ -170,6 +173,21 @@ def _digits() -> CatalogData:
     pixels = np.rint(bunch.images * (255.0 / 16.0)).astype(np.uint8)[:, :, :, None]
     targets = bunch.target.astype(np.int64)
     return CatalogData("digits", _DIGITS, {"all": pixels}, {"all": targets}, "built-in digits")
+
+
+def _synthetic() -> CatalogData:
+    """256 images to learn from, as Lambda's synthetic inputter has, and 64 to be scored on.
+
+    Noise around a color for each of 10 classes, 32 x 32 pixels: the same at every call.
+    """
+    generator = np.random.default_rng(0)
+    colors = generator.integers(64, 192, (10, 1, 1, 3))
+    pixels, targets = {}, {}
+    for split, count in (("train", 256), ("test", 64)):
+        targets[split] = np.arange(count, dtype=np.int64) % 10
+        noise = generator.normal(0.0, 40.0, (count, 32, 32, 3))
+        pixels[split] = np.clip(colors[targets[split]] + noise, 0, 255).astype(np.uint8)
+    return CatalogData("synthetic", _DIGITS, pixels, targets, "synthetic images")
 
 
 def _idx_set(name: str, root: str | None, progress: Progress | None) -> CatalogData:

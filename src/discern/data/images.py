@@ -1,9 +1,11 @@
-"""Encoded images to uint8 pixels: the one set of rules that train, evaluate and predict share.
+"""Encoded images to pixels: the one set of rules that train, evaluate and predict share.
 
-Owns decoding (EXIF orientation, alpha on white, CMYK / palette / LAB to sRGB, 16 bit to 8, grey
-and RGB), the limits that guard it, and the reference resize and crop (Pillow, antialiased).
+Owns decoding (EXIF orientation, alpha on white, CMYK / palette / LAB to sRGB, 16 bit to 8 unless
+asked for, grey and RGB or any number of bands), the limits that guard it, and the reference
+resize and crop (Pillow, antialiased). See `pixel_arrays` for what is done to arrays, and
+`deep_images` for what Pillow does not read.
 
-Axes: H height, W width, C channels (1 or 3).
+Axes: H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -16,20 +18,28 @@ import struct
 import warnings
 import zlib
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError
 from discern.base.names import did_you_mean
+from discern.data.deep_images import (
+    deep_color,
+    grey_values,
+    has_deep_color,
+    load_pixels,
+    read_bands,
+)
+from discern.data.pixel_arrays import DEPTHS, depth_type, resize_pixels, set_depth
+from discern.data.pixel_arrays import Pixels as Pixels
+from discern.data.pixel_arrays import set_channels as set_channels
+from discern.data.pixel_arrays import viewable as viewable
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from PIL.Image import Image as PillowImage
-
-Pixels: TypeAlias = NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
 # MPO, several JPEGs in a file, is opened by the JPEG reader; its first image counts.
@@ -65,6 +75,8 @@ class Preprocess:
     mean and std are on 0..1 values, one per channel. interpolation: nearest, bilinear, bicubic,
     lanczos or area. fit: `crop` resizes the short side to size / crop_pct, rounded down, and cuts
     the center; `squish` ignores the shape; `pad` fits the whole image in and fills with black.
+    depth: bits of a value, 8 or 16; images of the other depth are scaled.
+    per_image: each image is brought to mean 0 and deviation 1 by itself; mean and std are unused.
     """
 
     height: int
@@ -76,14 +88,15 @@ class Preprocess:
     crop_pct: float = 1.0
     fit: str = "crop"
     depth: int = 8
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
         if self.height < 1 or self.width < 1:
             raise ConfigError("image size is not positive", got=f"{self.height} x {self.width}")
-        if self.channels not in (1, 3):
-            raise ConfigError("images have 1 or 3 channels", got=self.channels, expected="1 or 3")
+        if self.channels < 1:
+            raise ConfigError("images have channels", got=self.channels, expected="1 or more")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ConfigError(
                 "mean and std need one value per channel",
@@ -96,20 +109,29 @@ class Preprocess:
             raise ConfigError("crop_pct is out of range", got=self.crop_pct, expected="0 < p <= 1")
         _check_name("interpolation", self.interpolation, INTERPOLATIONS)
         _check_name("fit", self.fit, FITS)
-        if self.depth != 8:
-            raise ConfigError("only 8-bit images are read", got=self.depth, expected="depth 8")
+        if self.depth not in DEPTHS:
+            raise ConfigError("images are read in 8 or 16 bit", got=self.depth, expected="8 or 16")
 
-    def apply(self, image: bytes | Pixels, name: str = "image") -> Pixels:
-        """The image as the network's size and channels: uint8 [height, width, channels].
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the pixels: uint8, or uint16 at depth 16."""
+        return depth_type(self.depth)
 
-        `image`: encoded bytes, or uint8 [H, W, 1 or 3]. Raises DataError for unreadable bytes.
+    def read(self, image: bytes | Pixels, name: str = "image") -> Pixels:
+        """The image in the network's channels and depth, of its own size: [H, W, channels].
+
+        `image`: encoded bytes, or uint8 or uint16 [H, W, C]. Raises DataError for unreadable
+        bytes, and for channels that do not become the network's.
         """
         if isinstance(image, bytes | bytearray | memoryview):
-            pixels = decode_image(bytes(image), channels=self.channels, name=name)
-        else:
-            pixels = set_channels(image, self.channels)
+            data = bytes(image)
+            return decode_image(data, channels=self.channels, name=name, depth=self.depth)
+        return set_channels(set_depth(image, self.depth), self.channels, name)
+
+    def apply(self, image: bytes | Pixels, name: str = "image") -> Pixels:
+        """The image as the network's size too: `dtype` [height, width, channels]. See `read`."""
         return fit_image(
-            pixels,
+            self.read(image, name),
             height=self.height,
             width=self.width,
             interpolation=self.interpolation,
@@ -136,18 +158,35 @@ class Preprocess:
         return cls(**record)
 
 
-def decode_image(data: bytes, *, channels: int, name: str = "image") -> Pixels:
-    """The pixels of an encoded image: uint8 [H, W, channels], turned upright by its EXIF tag.
+def decode_image(data: bytes, *, channels: int, name: str = "image", depth: int = 8) -> Pixels:
+    """The pixels of an encoded image: [H, W, channels], turned upright by its EXIF tag.
 
+    uint8, or uint16 at depth 16. 1 and 3 channels are grey and RGB of the first page, any other
+    number is that of the file's bands, of all pages of a TIFF together.
     Raises DataError naming `name`: unknown format, damaged or cut off, over 64 million pixels.
     """
     try:
         image = _open(data, name)
-        image.load()
-        upright = _upright(image)
-        return _to_array(_to_eight_bit(upright, name), channels)
+        if channels not in (1, 3):
+            pixels = _turned(read_bands(image, data, channels, name), _orientation(image))
+            return set_channels(set_depth(pixels, depth), channels, name)
+        load_pixels(image, name)
+        if depth != 8:
+            return set_channels(_deep(image, data, name), channels, name)
+        return _to_array(_to_eight_bit(_upright(image), name), channels)
     except _DAMAGED as error:
         raise _unreadable(data, name, error) from error
+
+
+def _deep(image: PillowImage, data: bytes, name: str) -> Pixels:
+    """uint16 [H, W, 1 or 3] of an image whose pixels are loaded, upright, alpha on white."""
+    if has_deep_color(image, data):
+        return _turned(deep_color(image, data, name), _orientation(image))
+    upright = _upright(image)
+    if upright.mode.startswith("I"):
+        return grey_values(upright, name)[:, :, None]
+    eight = _to_eight_bit(upright, name)
+    return set_depth(_to_array(eight, 1 if eight.mode == "L" else 3), 16)
 
 
 def read_header(data: bytes, *, name: str = "image") -> ImageHeader:
@@ -166,28 +205,12 @@ def check_image(data: bytes, *, name: str = "image") -> ImageHeader:
     try:
         image = _open(data, name)
         header = _header(image)
-        image.load()
+        load_pixels(image, name)
         if image.mode.startswith(("I", "F")):
             _to_eight_bit(image, name)
     except _DAMAGED as error:
         raise _unreadable(data, name, error) from error
     return header
-
-
-def set_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Grey to RGB (repeated) or RGB to grey (ITU-R 601 luma, as Pillow): uint8 [H, W, channels]."""
-    if pixels.ndim != 3 or pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
-        raise DataError(
-            "not an image array",
-            got=f"{pixels.dtype} {list(pixels.shape)}",
-            expected="uint8 [H, W, 1] or [H, W, 3]",
-        )
-    if pixels.shape[2] == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, axis=2)
-    grey = _pillow().fromarray(np.ascontiguousarray(pixels)).convert("L")
-    return np.asarray(grey)[:, :, None]
 
 
 def fit_image(
@@ -199,7 +222,7 @@ def fit_image(
     crop_pct: float,
     fit: str,
 ) -> Pixels:
-    """`pixels` [H, W, C] at height x width, antialiased: uint8 [height, width, C].
+    """`pixels` [H, W, C] at height x width, antialiased: [height, width, C] of the same type.
 
     Rounding, shown exact against timm's evaluation: the side that decides becomes
     floor(size / crop_pct), the other int(that * long / short), crop offsets int(round(rest / 2)).
@@ -211,7 +234,7 @@ def fit_image(
     if (tall, wide) == (height, width) and (fit != "crop" or crop_pct == 1.0):
         return np.ascontiguousarray(pixels)
     if fit == "squish":
-        return _resize(pixels, height, width, interpolation)
+        return resize_pixels(pixels, height, width, interpolation)
     if fit == "pad":
         return _pad(pixels, height, width, interpolation)
     scaled_height, scaled_width = math.floor(height / crop_pct), math.floor(width / crop_pct)
@@ -219,7 +242,7 @@ def fit_image(
         new_height, new_width = scaled_height, max(width, scaled_height * wide // tall)
     else:
         new_height, new_width = max(height, scaled_width * tall // wide), scaled_width
-    resized = _resize(pixels, new_height, new_width, interpolation)
+    resized = resize_pixels(pixels, new_height, new_width, interpolation)
     top, left = int(round((new_height - height) / 2)), int(round((new_width - width) / 2))  # noqa: RUF046
     return np.ascontiguousarray(resized[top : top + height, left : left + width])
 
@@ -230,22 +253,11 @@ def _pad(pixels: Pixels, height: int, width: int, interpolation: str) -> Pixels:
         new_height, new_width = max(1, width * tall // wide), width
     else:
         new_height, new_width = height, max(1, height * wide // tall)
-    out = np.zeros((height, width, pixels.shape[2]), dtype=np.uint8)
+    out = np.zeros((height, width, pixels.shape[2]), dtype=pixels.dtype)
     top, left = (height - new_height) // 2, (width - new_width) // 2
-    inner = _resize(pixels, new_height, new_width, interpolation)
+    inner = resize_pixels(pixels, new_height, new_width, interpolation)
     out[top : top + new_height, left : left + new_width] = inner
     return out
-
-
-def _resize(pixels: Pixels, height: int, width: int, interpolation: str) -> Pixels:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    pillow = _pillow()
-    name = "BOX" if interpolation == "area" else interpolation.upper()
-    grey = pixels.shape[2] == 1
-    image = pillow.fromarray(np.ascontiguousarray(pixels[:, :, 0] if grey else pixels))
-    resized = np.asarray(image.resize((width, height), pillow.Resampling[name]))
-    return resized[:, :, None] if grey else resized
 
 
 @functools.cache
@@ -339,6 +351,18 @@ def _upright(image: PillowImage) -> PillowImage:
     return turned
 
 
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """As `_upright`, for stored pixels [H, W, C]."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    # After the exchange of axes: which orientations are mirrored left to right, and top to bottom.
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
 def _to_eight_bit(image: PillowImage, name: str) -> PillowImage:
     """Any mode as L or RGB, 8 bit, alpha composited on white."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
@@ -346,7 +370,8 @@ def _to_eight_bit(image: PillowImage, name: str) -> PillowImage:
     if image.mode == "F":
         raise DataError("floating-point images are not read", where=name, got="mode F")
     if image.mode.startswith("I"):
-        return _from_sixteen_bit(image, name)
+        scaled: PillowImage = _pillow().fromarray(set_depth(grey_values(image, name), 8))
+        return scaled
     grey = _is_grey(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         pillow = _pillow()
@@ -354,20 +379,6 @@ def _to_eight_bit(image: PillowImage, name: str) -> PillowImage:
         back = pillow.new("RGBA", front.size, (_WHITE, _WHITE, _WHITE, _WHITE))
         image = pillow.alpha_composite(back, front).convert("RGB")
     return image.convert("L" if grey else "RGB")
-
-
-def _from_sixteen_bit(image: PillowImage, name: str) -> PillowImage:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise DataError(
-            "the image has more than 16 bits",
-            where=name,
-            got=f"values {values.min()} to {values.max()}",
-            expected="0 to 65535",
-        )
-    # 65535 / 257 = 255: both ends of the range are kept.
-    scaled: PillowImage = _pillow().fromarray(((values + 128) // 257).astype(np.uint8))
-    return scaled
 
 
 def _to_array(image: PillowImage, channels: int) -> Pixels:

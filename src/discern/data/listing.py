@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from discern.base.errors import DataError
-from discern.data.manifest import NO_SPLIT, SPLITS, Locations
+from discern.data.label_columns import LabelColumn, join_columns, match_columns
+from discern.data.manifest import NO_SPLIT, SPLITS, Locations, join_locations
 
 # File names that are taken for images.
 SUFFIXES = frozenset(
@@ -19,15 +23,22 @@ SUFFIXES = frozenset(
 SPLIT_FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
 
+# What was noticed on the way in: kind, path, text.
+Fault = tuple[str, str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """Images as found. `labels`: class names [N], None where unlabeled. `split`: codes [N] or -1.
 
-    `numeric`: the labels were bare numbers, without names. `arrays`: pixels by container name.
+    A way in with one question gives `labels`, with `classes` if it lists them in order, and
+    `numeric` if they were bare numbers without names. One with several questions, or with several
+    labels an image, gives `heads` instead; `labels` is then a view of the first. `arrays`: pixels
+    by container name. `faults`: links that lead nowhere or back, images that a table names in vain.
     """
 
     locations: Locations
-    labels: list[str | None]
+    labels: list[str | None] = field(default_factory=list)
     split: NDArray[np.int8]
     root: Path
     layout: str
@@ -39,9 +50,39 @@ class Listing:
     group: NDArray[np.str_] | None = None
     weight: NDArray[np.float32] | None = None
     arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    heads: tuple[LabelColumn, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            column = LabelColumn.of_labels(self.labels, classes=self.classes, numeric=self.numeric)
+            object.__setattr__(self, "heads", (column,))
+            return
+        first = self.heads[0]
+        texts = first.texts()
+        if self.labels and self.labels != texts:
+            what = "labels and heads differ: change one by with_labels, or give heads alone"
+            raise ValueError(what)
+        object.__setattr__(self, "labels", texts)
+        object.__setattr__(self, "classes", first.classes if first.ordered else None)
+        object.__setattr__(self, "numeric", first.numeric)
+
+    def with_labels(
+        self,
+        labels: list[str | None],
+        *,
+        classes: tuple[str, ...] | None = None,
+        numeric: bool = False,
+    ) -> Listing:
+        """The same images with other labels, of one question."""
+        return replace(self, labels=labels, classes=classes, numeric=numeric, heads=())
+
+    def with_heads(self, heads: tuple[LabelColumn, ...]) -> Listing:
+        """The same images with other label columns."""
+        return replace(self, labels=[], heads=heads)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.locations.paths)
 
     def only(self, code: int) -> Listing:
         """The rows for split `code`: those marked so if any rows are marked, else all of them.
@@ -60,17 +101,32 @@ class Listing:
             )
         return self.select(rows.astype(np.int64), code)
 
-    def select(self, rows: NDArray[np.int64], code: int) -> Listing:
-        """The given rows, all in split `code`."""
+    def select(self, rows: NDArray[np.int64], code: int | None = None) -> Listing:
+        """The given rows; all in split `code`, if one is given."""
+        split = self.split[rows] if code is None else np.full(len(rows), code, dtype=np.int8)
         return replace(
             self,
             locations=self.locations.select(rows),
-            labels=[self.labels[row] for row in rows],
-            split=np.full(len(rows), code, dtype=np.int8),
+            labels=[],
+            heads=tuple(column.select(rows) for column in self.heads),
+            split=split,
             fold=None if self.fold is None else self.fold[rows],
             group=None if self.group is None else self.group[rows],
             weight=None if self.weight is None else self.weight[rows],
         )
+
+
+def in_split(listing: Listing, code: int) -> Listing:
+    """The listing with every image in split `code`. Raises DataError if some are in another."""
+    other = {int(found) for found in listing.split} - {NO_SPLIT, code}
+    if other:
+        raise DataError(
+            f"data for {SPLITS[code]} has images of other splits",
+            where=listing.root,
+            got=", ".join(SPLITS[found] for found in sorted(other)),
+            expected=SPLITS[code],
+        )
+    return replace(listing, split=np.full(len(listing), code, dtype=np.int8))
 
 
 def split_label(parts: tuple[str, ...]) -> tuple[int, str] | None:
@@ -98,4 +154,57 @@ def labels_from_paths(paths: list[str]) -> tuple[list[str | None], NDArray[np.in
             f"folders {', '.join(names)} of class folders",
         )
     labels = [part[0] if len(part) > 1 else None for part in parts]
-    return labels, np.full(len(paths), NO_SPLIT, dtype=np.int8), "class folders"
+    layout = "class folders" if any(labels) else "images without classes"
+    return labels, np.full(len(paths), NO_SPLIT, dtype=np.int8), layout
+
+
+def join_listings(parts: Sequence[Listing], *, layout: str, name: str) -> Listing:
+    """The images of several sources in a row, classes of equal names as one.
+
+    Paths become relative to the folder that all sources share. Raises DataError if the sources
+    differ in label columns.
+    """
+    match_columns([part.heads for part in parts], [str(part.root) for part in parts])
+    arrays = {key: array for part in parts for key, array in part.arrays.items()}
+    if arrays and not all(part.arrays for part in parts):
+        raise DataError(
+            "arrays and files cannot be mixed", got=", ".join(part.layout for part in parts)
+        )
+    root = Path(os.path.commonpath([part.root.absolute() for part in parts]))
+    where = [
+        (part.locations, Path() if arrays else part.root.absolute().relative_to(root))
+        for part in parts
+    ]
+
+    return Listing(
+        locations=join_locations(where),
+        heads=join_columns([part.heads for part in parts]),
+        split=np.concatenate([part.split for part in parts]),
+        root=root,
+        layout=layout,
+        name=name,
+        notes=tuple(note for part in parts for note in part.notes),
+        fold=join_column("fold", parts),
+        group=join_column("group", parts),
+        weight=join_column("weight", parts),
+        arrays=arrays,
+        faults=tuple(fault for part in parts for fault in part.faults),
+    )
+
+
+def join_column(name: str, parts: Sequence[Listing]) -> Any:
+    """The column `fold`, `group` or `weight` of several sources in a row; None if none has it.
+
+    The images of a source without it are in no fold (-1), in no group (empty), and weigh 1.
+    """
+    neutral, kind = {"fold": (-1, np.int32), "group": ("", np.str_), "weight": (1.0, np.float32)}[
+        name
+    ]
+    values = [getattr(part, name) for part in parts]
+    if all(value is None for value in values):
+        return None
+    filled = [
+        np.full(len(part), neutral, dtype=kind) if value is None else value
+        for part, value in zip(parts, values, strict=True)
+    ]
+    return np.concatenate(filled)

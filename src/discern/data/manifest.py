@@ -21,6 +21,8 @@ from discern.base.files import hash_json
 
 SPLITS: Final = ("train", "val", "test")
 NO_SPLIT: Final = -1
+# From this value on, a target of a multi head counts as "yes".
+YES: Final = 0.5
 MISSING: Final = -1
 
 
@@ -32,6 +34,15 @@ class Head:
     kind: str
     classes: tuple[str, ...]
     targets: NDArray[Any]
+
+    def counts(self, rows: NDArray[np.int64] | None = None) -> dict[str, int]:
+        """Images per class, of those in `rows`; for kind multi, those that have the class."""
+        targets = self.targets if rows is None else self.targets[rows]
+        if self.kind == "single":
+            numbers = np.bincount(targets[targets >= 0], minlength=len(self.classes))
+        else:
+            numbers = (targets >= YES).sum(axis=0)
+        return dict(zip(self.classes, numbers.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +155,30 @@ class Manifest:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names of the only head, in label order."""
-        return self.head.classes
+        """The class names of the only head, in label order. Raises DataError as `targets`."""
+        return self._single_head().classes
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """The labels of the only head: int64 [N], -1 = missing."""
-        targets: NDArray[np.int64] = self.head.targets
+        """The labels of the only head: int64 [N], -1 = missing.
+
+        Raises DataError for several heads, and for one with several labels an image.
+        """
+        targets: NDArray[np.int64] = self._single_head().targets
         return targets
+
+    def _single_head(self) -> Head:
+        head = self.head
+        if head.kind != "single":
+            raise DataError(
+                "several labels an image cannot be used for this",
+                where=f"label column '{head.name}'",
+                got=f"{len(head.classes)} classes, any number an image",
+                expected="one label an image",
+                hint="if each image has one of the columns: "
+                "data.labels: {NAME: {kind: single, columns: [...]}}",
+            )
+        return head
 
     def positions(self, split: str) -> NDArray[np.int64]:
         """The rows of a split, ascending."""
@@ -175,15 +202,22 @@ class Manifest:
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images per class, per split that has any."""
+        """Images per class, per split that has any; with several heads as `head/class`."""
         result: dict[str, dict[str, int]] = {}
         for split in SPLITS:
             rows = self.positions(split)
             if len(rows):
-                labels = self.targets[rows]
-                numbers = np.bincount(labels[labels >= 0], minlength=len(self.classes))
-                result[split] = dict(zip(self.classes, numbers.tolist(), strict=True))
+                result[split] = {
+                    name if len(self.heads) == 1 else f"{head.name}/{name}": number
+                    for head in self.heads
+                    for name, number in head.counts(rows).items()
+                }
         return result
+
+    def sizes(self) -> dict[str, int]:
+        """Images per split that has any; with several labels an image, not the sum of counts."""
+        numbers = {split: len(self.positions(split)) for split in SPLITS}
+        return {split: number for split, number in numbers.items() if number}
 
     def with_split(self, codes: NDArray[np.int8]) -> Manifest:
         """The same images in other splits."""

@@ -1,8 +1,13 @@
-"""From what the user names to a manifest: finds the way in, opens every image, fills in splits."""
+"""From what the user names to a manifest: finds the way in, opens every image, fills in splits.
+
+Owns the joining of train, val and test sources. See `ways_in` for the kinds of sources and
+`scan_summary` for the report on data that nothing is trained on.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discern.base.errors import DataError
-from discern.base.names import did_you_mean, nearest_names
-from discern.data.archives import TAR_SUFFIXES, is_tar, list_tar
-from discern.data.catalog import BUILT_IN, read_catalog
-from discern.data.folders import list_folder
 from discern.data.inspection import (
     ImageFacts,
     Inspection,
@@ -24,40 +25,79 @@ from discern.data.inspection import (
     inspect_listing,
     refuse_or_skip,
 )
-from discern.data.listing import Listing
+from discern.data.label_columns import (
+    check_known,
+    class_order,
+    given_classes,
+    join_heads,
+    match_columns,
+    missing_rows,
+    same_column,
+    split_strata,
+)
+from discern.data.label_spec import LabelChoice
+from discern.data.listing import Listing, join_column
 from discern.data.manifest import (
-    MISSING,
     NO_SPLIT,
     SPLITS,
     Head,
     Locations,
     Manifest,
     join_locations,
-    order_classes,
     unique_ids,
 )
-from discern.data.manifest_files import is_manifest, read_manifest
-from discern.data.split import SplitRule, complete_split
-from discern.data.tables import TABLE_SUFFIXES, is_table, list_table
+from discern.data.scan_summary import ScanReport, summarize
+from discern.data.split import LEAST_PER_CLASS, SplitRule, complete_split
+from discern.data.ways_in import WayIn, list_manifest, list_source
 
-__all__ = ["DataRequest", "ImageFacts", "Problem", "ScannedData", "SplitRule", "scan_data"]
+__all__ = [
+    "DataRequest",
+    "ImageFacts",
+    "Problem",
+    "ScanReport",
+    "ScannedData",
+    "SplitRule",
+    "list_manifest",
+    "list_source",
+    "scan_data",
+    "scan_report",
+]
 
-_CODES = {"train": 0, "val": 1, "test": 2, "all": NO_SPLIT}
+_CODES = {"train": 0, "val": 1, "test": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRequest:
-    """What to scan. `split` None leaves the images unsplit, as evaluation wants them."""
+    """What to scan. `split` None leaves the images unsplit, as evaluation wants them.
+
+    `classes`: names in order, for several label columns by column. `label`: see `label_spec`.
+    `root`, `lst`, `class_index`, `needs_labels`: see `ways_in.WayIn`.
+    """
 
     train: str
     val: str | None = None
     test: str | None = None
     root: str | None = None
-    classes: tuple[str, ...] | None = None
-    label: str | None = None
+    classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None
+    label: LabelChoice = None
     on_bad_image: str = "error"
     split: SplitRule | None = field(default_factory=SplitRule)
     threads: int | None = None
+    lst: str | None = None
+    class_index: str | None = None
+    needs_labels: bool = True
+
+    def way(self, *, lenient: bool = False) -> WayIn:
+        """What is said about the sources besides their names; labels are not needed if lenient."""
+        return WayIn(
+            root=self.root,
+            label=self.label,
+            lst=self.lst,
+            class_index=self.class_index,
+            needs_labels=self.needs_labels and not lenient,
+            lenient=lenient,
+            skip_damaged=lenient or self.on_bad_image == "skip",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,28 +116,26 @@ class ScannedData:
 
 def scan_data(request: DataRequest, progress: Progress | None = None) -> ScannedData:
     """Find, open and describe the images of `request`. Raises DataError."""
-    parts = [list_source(request.train, request.root, request.label, progress)]
-    if request.val is not None or request.test is not None:
-        parts = _joined_parts(request, parts[0], progress)
-    classes, numeric = _class_map(parts[0], request.classes, needs_train=request.split is not None)
+    parts = _list_parts(request, request.way(), progress)
     sources = [s for s in (request.train, request.val, request.test) if s is not None]
-    _check_other_classes(parts, sources, classes, numeric)
-    threads = request.threads or len(os.sched_getaffinity(0))
-    inspections = [inspect_listing(part, threads, progress) for part in parts]
+    classes = _classes(parts, sources, request)
+    inspections = _inspect(parts, request, progress)
     sound, problems = [], []
     for part, inspection in zip(parts, inspections, strict=True):
         rows, bad = refuse_or_skip(part, inspection, request.on_bad_image)
         sound.append(rows)
         problems += bad
     manifest = _build_manifest(parts, inspections, sound, classes)
-    notes = [note for part in parts for note in part.notes] + _class_notes(classes)
+    notes = [note for part in parts for note in part.notes]
+    notes += [note for head in manifest.heads for note in _class_notes(head.classes)]
     reported, random = "test", False
     warnings: list[str] = []
     if request.split is not None:
-        _check_trainable(manifest, parts[0])
-        outcome = complete_split(
-            manifest.ids, manifest.targets, classes, manifest.split, request.split
-        )
+        notes += _check_trainable(manifest, parts[0])
+        given = manifest.split != NO_SPLIT
+        drawn = manifest.split == _CODES["train"] if given.any() else ~given
+        numbers, names = split_strata(manifest.heads, drawn)
+        outcome = complete_split(manifest.ids, numbers, names, manifest.split, request.split)
         manifest = manifest.with_split(outcome.codes)
         reported, random = outcome.reported, outcome.random
         notes += outcome.notes
@@ -114,97 +152,42 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     )
 
 
-def list_source(
-    source: str, root: str | None, label: str | None, progress: Progress | None
-) -> Listing:
-    """The images of one DATA, whatever it is. Raises DataError for nothing of that name."""
-    path = Path(source).expanduser()
-    if source in BUILT_IN and not (path.exists() and root is None):
-        return _list_built_in(source, root, progress)
-    if path.is_dir():
-        return list_folder(path)
-    if path.is_file():
-        if is_tar(path):
-            return list_tar(path)
-        if is_table(path):
-            return list_manifest(path) if is_manifest(path) else list_table(path, label)
-        raise DataError(
-            "not a kind of data that can be read", where=path,
-            expected=f"a folder, or a file ending in {', '.join([*TABLE_SUFFIXES, *TAR_SUFFIXES])}",
-        )  # fmt: skip
-    raise _nothing_there(source)
+def scan_report(request: DataRequest, progress: Progress | None = None) -> ScanReport:
+    """What there is at `request`, faults and all: classes are not needed, nothing is split.
+
+    Unreadable images, files that a table names in vain, and links that lead nowhere or back are
+    among the problems. Raises DataError only where no way in can be read.
+    """
+    parts = _list_parts(request, request.way(lenient=True), progress)
+    sources = [s for s in (request.train, request.val, request.test) if s is not None]
+    match_columns([part.heads for part in parts], sources)
+    return summarize(parts, _inspect(parts, request, progress))
 
 
-def list_manifest(path: Path) -> Listing:
-    """The images of a manifest file. Raises DataError."""
-    manifest = read_manifest(path)
-    names: tuple[str | None, ...] = (*manifest.classes, None)  # the last one for MISSING, -1
-    return Listing(
-        locations=manifest.locations,
-        labels=[names[target] for target in manifest.targets],
-        split=manifest.split,
-        root=manifest.root,
-        layout=f"manifest of {manifest.layout}",
-        name=path.stem,
-        classes=manifest.classes,
-        fold=manifest.fold,
-        group=manifest.group,
-        weight=manifest.weight,
-    )
+def _inspect(
+    parts: list[Listing], request: DataRequest, progress: Progress | None
+) -> list[Inspection]:
+    threads = request.threads or len(os.sched_getaffinity(0))
+    return [inspect_listing(part, threads, progress) for part in parts]
 
 
-def _nothing_there(source: str) -> DataError:
-    parent = Path(source).parent
-    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
-    near = nearest_names(source, BUILT_IN) + [
-        str(parent / name) for name in nearest_names(Path(source).name, beside)
-    ]
-    return DataError(
-        "there is no such data",
-        got=source,
-        expected=f"a folder, table or archive, or one of {', '.join(BUILT_IN)}",
-        hint="did you mean " + " or ".join(f"'{name}'" for name in near[:3]) + "?"
-        if near
-        else None,
-    )
+def _list_parts(request: DataRequest, way: WayIn, progress: Progress | None) -> list[Listing]:
+    first = list_source(request.train, progress=progress, way=way)
+    if request.val is None and request.test is None:
+        return [first]
+    return _joined_parts(request, way, first, progress)
 
 
-def _list_built_in(name: str, root: str | None, progress: Progress | None) -> Listing:
-    data = read_catalog(name, root, progress)
-    names = tuple(f"{name}/{split}" for split in data.pixels)
-    arrays = dict(zip(names, data.pixels.values(), strict=True))
-    counts = [len(array) for array in arrays.values()]
-    total = sum(counts)
-    containers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    offsets = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
-    codes = np.repeat(np.array([_CODES[split] for split in data.pixels], dtype=np.int8), counts)
-    labels = np.concatenate([data.targets[split] for split in data.pixels])
-    return Listing(
-        locations=Locations(
-            np.array([f"{offset:05d}" for offset in offsets], dtype=np.str_),
-            containers,
-            offsets,
-            np.ones(total, dtype=np.int64),
-            names,
-        ),
-        labels=[data.classes[label] for label in labels],
-        split=codes,
-        root=Path(),
-        layout=data.layout,
-        name=name,
-        classes=data.classes,
-        arrays=arrays,
-    )
-
-
-def _joined_parts(request: DataRequest, first: Listing, progress: Progress | None) -> list[Listing]:
+def _joined_parts(
+    request: DataRequest, way: WayIn, first: Listing, progress: Progress | None
+) -> list[Listing]:
     """Train, val and test, each from its own source; a source's own splits are looked for."""
     parts = [first if not (request.val and request.test) else first.only(_CODES["train"])]
     if len(parts[0]) == len(first) and (first.split == NO_SPLIT).all():
         parts = [first.select(np.arange(len(first), dtype=np.int64), _CODES["train"])]
     for split, source in (("val", request.val), ("test", request.test)):
         if source is not None:
-            other = list_source(source, request.root, request.label, progress)
+            other = list_source(source, progress=progress, way=way)
             parts.append(other.only(_CODES[split]))
     if any(part.arrays for part in parts) and not all(part.arrays for part in parts):
         raise DataError(
@@ -220,60 +203,34 @@ def _joined_parts(request: DataRequest, first: Listing, progress: Progress | Non
     return parts
 
 
-def _class_map(
-    first: Listing,
-    given: tuple[str, ...] | None,
-    *,
-    needs_train: bool,
-) -> tuple[tuple[str, ...], bool]:
-    """(class names in order, whether they are bare numbers) from the train data.
+def _classes(
+    parts: list[Listing], sources: list[str], request: DataRequest
+) -> list[tuple[str, ...]]:
+    """The class names of each head, from the train data. Raises DataError.
 
-    Without `needs_train`, as for evaluation, data that has no train split gives its own classes.
+    A class that train lacks is an error that names it; bare numbers are compared by count.
     """
+    first = parts[0]
     codes = {int(code) for code in first.split}
-    if needs_train and not codes & {_CODES["train"], NO_SPLIT}:
+    train = (first.split == _CODES["train"]) | (first.split == NO_SPLIT)
+    if request.split is not None and not train.any():
         raise DataError(
             "there is no train split", where=first.root,
             got=", ".join(SPLITS[code] for code in sorted(codes)),
             expected="train, and val or test or both",
         )  # fmt: skip
-    train = [
-        label
-        for label, code in zip(first.labels, first.split, strict=True)
-        if label is not None and code in (_CODES["train"], NO_SPLIT)
-    ]
-    if given is not None:
-        return given, False
-    if not train and not needs_train:
-        train = [label for label in first.labels if label is not None]
-    if first.classes is not None:
-        return first.classes, False
-    return order_classes(train), first.numeric
-
-
-def _check_other_classes(
-    parts: list[Listing],
-    sources: list[str],
-    classes: tuple[str, ...],
-    numeric: bool,  # noqa: FBT001
-) -> None:
-    """A class that train lacks is an error that names it; bare numbers are compared by count."""
-    known = set(classes)
-    for part, source in zip(parts, sources, strict=True):
-        labels = {label for label in part.labels if label is not None}
-        unknown = sorted(labels - known)
-        if not unknown:
-            continue
-        what = "there are classes" if len(unknown) > 1 else "there is a class"
-        near = did_you_mean(unknown[0], classes)
-        raise DataError(
-            f"{what} that the training images do not have",
-            where=source,
-            got=", ".join(unknown[:10]),
-            expected=f"{len(classes)} numbered classes" if numeric else ", ".join(classes[:20]),
-            hint=near
-            or "give them images in train, leave them out, or name the classes in data.classes",
-        )
+    match_columns([part.heads for part in parts], sources)
+    given = given_classes(request.classes, first.heads)
+    orders = []
+    for place, column in enumerate(first.heads):
+        needs_train = request.split is not None
+        order = class_order(column, given[place], train, needs_train=needs_train)
+        numeric = column.numeric and given[place] is None and not column.ordered
+        columns = same_column(column, [part.heads for part in parts])
+        for own, source in zip(columns, sources, strict=True):
+            check_known(own, order, source, numeric=numeric)
+        orders.append(order)
+    return orders
 
 
 def _class_notes(classes: tuple[str, ...]) -> list[str]:
@@ -302,16 +259,23 @@ def _overlaps(manifest: Manifest) -> list[str]:
     return found
 
 
-def _check_trainable(manifest: Manifest, first: Listing) -> None:
-    if len(manifest.classes) < 2:
-        raise DataError(
-            "there is nothing to tell apart",
-            where=first.root,
-            got=f"{len(manifest.classes)} class: {', '.join(manifest.classes)}",
-            expected="at least 2 classes",
-            hint="images of each class go into a folder of its own: DATA/CLASS/image.jpg",
-        )
-    unlabeled = np.flatnonzero(manifest.targets == MISSING)
+def _check_trainable(manifest: Manifest, first: Listing) -> list[str]:
+    """Notes on rare classes. Raises DataError for too few classes, or images without a label."""
+    notes = []
+    for head in manifest.heads:
+        if len(head.classes) < (2 if head.kind == "single" else 1):
+            named = "" if len(manifest.heads) == 1 else f" in '{head.name}'"
+            raise DataError(
+                f"there is nothing to tell apart{named}",
+                where=first.root,
+                got=f"{len(head.classes)} class: {', '.join(head.classes)}",
+                expected="at least 2 classes",
+                hint="images of each class go into a folder of its own: DATA/CLASS/image.jpg",
+            )
+        if len(manifest.heads) > 1 or head.kind == "multi":
+            notes += _rare_notes(head)
+    unknown = [missing_rows(head.kind, head.targets) for head in manifest.heads]
+    unlabeled = np.flatnonzero(np.all(unknown, axis=0))
     if len(unlabeled):
         raise DataError(
             f"{len(unlabeled)} images have no class",
@@ -319,55 +283,50 @@ def _check_trainable(manifest: Manifest, first: Listing) -> None:
             got=", ".join(str(manifest.locations.paths[row]) for row in unlabeled[:5]),
             hint="put them into a class folder, label them in the table, or remove them",
         )
+    return notes
+
+
+def _rare_notes(head: Head) -> list[str]:
+    rare = [name for name, n in head.counts().items() if n < LEAST_PER_CLASS]
+    if not rare:
+        return []
+    shown = ", ".join(rare[:10]) + (f" and {len(rare) - 10} more" if len(rare) > 10 else "")
+    return [f"'{head.name}' has classes of fewer than {LEAST_PER_CLASS} images: {shown}"]
 
 
 def _build_manifest(
     parts: list[Listing],
     inspections: list[Inspection],
     sound: list[NDArray[np.int64]],
-    classes: tuple[str, ...],
+    classes: list[tuple[str, ...]],
 ) -> Manifest:
-    numbers = {name: number for number, name in enumerate(classes)}
-    targets = [
-        numbers.get(part.labels[row] or "", MISSING)
-        for part, rows in zip(parts, sound, strict=True)
-        for row in rows
-    ]
     digests = [
         inspection.digests[row]
         for inspection, rows in zip(inspections, sound, strict=True)
         for row in rows
     ]
-    chosen = [
-        (part.locations.select(rows), part.root) for part, rows in zip(parts, sound, strict=True)
-    ]
+    kept = [part.select(rows) for part, rows in zip(parts, sound, strict=True)]
     arrays = {name: array for part in parts for name, array in part.arrays.items()}
     single = len(parts) == 1
-    locations = chosen[0][0] if single else _join(chosen, arrays)
-
-    def column(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        if any(value is None for value in values):
-            return None
-        return np.concatenate([v[rows] for v, rows in zip(values, sound, strict=True)])
+    locations = kept[0].locations if single else _join(kept, arrays)
 
     return Manifest(
         ids=unique_ids(digests),
         locations=locations,
-        heads=(Head("label", "single", classes, np.array(targets, dtype=np.int64)),),
-        split=np.concatenate([p.split[rows] for p, rows in zip(parts, sound, strict=True)]),
+        heads=join_heads([part.heads for part in kept], classes),
+        split=np.concatenate([part.split for part in kept]),
         root=parts[0].root if single else Path("/"),
         layout="; ".join(part.layout for part in parts),
-        fold=column("fold"),
-        group=column("group"),
-        weight=column("weight"),
+        fold=join_column("fold", kept),
+        group=join_column("group", kept),
+        weight=join_column("weight", kept),
         arrays=arrays,
     )
 
 
-def _join(chosen: list[tuple[Locations, Path]], arrays: dict[str, Any]) -> Locations:
+def _join(parts: list[Listing], arrays: dict[str, Any]) -> Locations:
     """Array containers keep their names; files and archives get absolute paths."""
-    return join_locations([(where, Path() if arrays else root) for where, root in chosen])
+    return join_locations([(part.locations, Path() if arrays else part.root) for part in parts])
 
 
 def _joined_facts(inspections: list[Inspection], sound: list[NDArray[np.int64]]) -> ImageFacts:

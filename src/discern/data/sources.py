@@ -1,4 +1,4 @@
-"""Reading image k of a manifest: out of a file, a container, or an array in memory.
+"""Reading image k of a manifest: out of a file, a container, a record, or an array in memory.
 
 A source neither shuffles nor augments and is safe in threads.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from discern.base.errors import DataError
 from discern.data.images import Pixels, Preprocess
 from discern.data.manifest import Manifest
+from discern.data.pixel_arrays import white_of
+from discern.data.record_data import record_image
+from discern.data.record_files import RECORD_SUFFIX
 
 # Images that mean and std are measured on, at most.
 MEASURED_IMAGES = 10_000
@@ -33,19 +36,24 @@ class Source(Protocol):
         """How many there are."""
 
     def read(self, position: int) -> bytes | Pixels:
-        """The image's file bytes, or its pixels uint8 [H, W, C]. Raises DataError."""
+        """The image's file bytes, or its pixels [H, W, C]. Raises DataError."""
 
     def name(self, position: int) -> str:
         """What to call the image in messages."""
 
 
 class FileSource:
-    """Each image a file of its own, or a span of bytes in a container that is mapped, not read."""
+    """Each image a file of its own, or a span of bytes in a container that is mapped, not read.
+
+    In a `.rec` the span is the whole record, whose image is taken out of it.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self._locations = manifest.locations
         self._root = manifest.root
-        self._maps = [_map_file(manifest.root / n) for n in manifest.locations.container_names]
+        names = manifest.locations.container_names
+        self._maps = [_map_file(manifest.root / name) for name in names]
+        self._records = [name.lower().endswith(RECORD_SUFFIX) for name in names]
 
     def __len__(self) -> int:
         return len(self._locations.paths)
@@ -56,6 +64,8 @@ class FileSource:
         container = int(where.containers[position])
         if container >= 0:
             start, length = int(where.offsets[position]), int(where.lengths[position])
+            if self._records[container]:
+                return record_image(self._maps[container], start, length, self.name(position))
             data = self._maps[container][start : start + length]
             if len(data) != length:
                 raise DataError("the container is cut short", where=self.name(position))
@@ -101,7 +111,7 @@ class ArraySource:
         return len(self._locations.paths)
 
     def read(self, position: int) -> Pixels:
-        """The image's pixels, uint8 [H, W, C]."""
+        """The image's pixels, uint8 or uint16 [H, W, C]."""
         array = self._arrays[int(self._locations.containers[position])]
         pixels: Pixels = array[int(self._locations.offsets[position])]
         return pixels
@@ -117,23 +127,31 @@ def open_source(manifest: Manifest) -> Source:
     return ArraySource(manifest) if manifest.arrays else FileSource(manifest)
 
 
-def in_threads(work: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:
-    """`work(0), work(1), ...` in order, done by threads a bounded way ahead."""
+def in_threads(
+    work: Callable[[int], Result], count: int, threads: int
+) -> Generator[Result, None, None]:
+    """`work(0), work(1), ...` in order, done by threads a bounded way ahead.
+
+    Who leaves it before its end should close it (`contextlib.closing`), so that no work goes on.
+    """
     if threads < 2:
         yield from map(work, range(count))
         return
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    finished = False
+    try:
         ahead = 8 * threads
         waiting = [pool.submit(work, i) for i in range(min(ahead, count))]
-        try:
-            for i in range(count):
-                result = waiting[i % ahead].result()
-                if i + ahead < count:
-                    waiting[i % ahead] = pool.submit(work, i + ahead)
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
+        for i in range(count):
+            result = waiting[i % ahead].result()
+            if i + ahead < count:
+                waiting[i % ahead] = pool.submit(work, i + ahead)
+            yield result
+        finished = True
+    finally:
+        # Left before its end, it may be collected in any thread, one that holds a lock of
+        # `threading` itself among them: joining threads there would wait for ever (seen).
+        pool.shutdown(wait=finished, cancel_futures=True)
 
 
 def load_resident(
@@ -142,10 +160,13 @@ def load_resident(
     preprocess: Preprocess,
     *,
     threads: int = 1,
-) -> NDArray[np.uint8]:
-    """The images at `positions`, decoded and fitted: uint8 [N, H, W, C]. Raises DataError."""
+) -> Pixels:
+    """The images at `positions`, decoded and fitted: [N, H, W, C] of `preprocess.dtype`.
+
+    Raises DataError.
+    """
     shape = (len(positions), preprocess.height, preprocess.width, preprocess.channels)
-    result = np.empty(shape, dtype=np.uint8)
+    result: Pixels = np.empty(shape, dtype=preprocess.dtype)
     step = 64
 
     def fill(block: int) -> None:
@@ -173,10 +194,10 @@ def measure_mean_std(
     chosen = positions[::stride]
     sums = np.zeros(preprocess.channels)
     squares = np.zeros(preprocess.channels)
-    step = 512
+    step, white = 512, float(white_of(preprocess.depth))
     for start in range(0, len(chosen), step):
         pixels = load_resident(source, chosen[start : start + step], preprocess, threads=threads)
-        values = pixels.reshape(-1, preprocess.channels).astype(np.float64) / 255.0
+        values = pixels.reshape(-1, preprocess.channels).astype(np.float64) / white
         sums += values.sum(0)
         squares += (values**2).sum(0)
     count = len(chosen) * preprocess.height * preprocess.width

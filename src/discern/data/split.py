@@ -43,6 +43,18 @@ def shuffled_rows(ids: NDArray[np.str_], rows: NDArray[np.int64], seed: int) -> 
     return rows[np.array(sorted(range(len(rows)), key=keys.__getitem__), dtype=np.int64)]
 
 
+def held_counts(count: int, shares: list[float]) -> list[int]:
+    """How many of `count` images of a class go to each split with a share above 0.
+
+    Rounded, at least 1 each; one image stays for each split that follows, and one for train.
+    """
+    counts: list[int] = []
+    for place, share in enumerate(shares, 1):
+        rest = count - sum(counts) - 1 - (len(shares) - place)
+        counts.append(min(max(1, round(share * count)), rest))
+    return counts
+
+
 def stratified_split(
     ids: NDArray[np.str_],
     targets: NDArray[np.int64],
@@ -70,10 +82,8 @@ def stratified_split(
             )
         order = shuffled_rows(ids, rows, seed)
         start = 0
-        for place, (code, share) in enumerate(wanted.items(), 1):
-            # One image stays for each split that follows, and one for train.
-            rest = len(rows) - start - 1 - (len(wanted) - place)
-            count = min(max(1, round(share * len(rows))), rest)
+        counts = held_counts(len(rows), list(wanted.values()))
+        for code, count in zip(wanted, counts, strict=True):
             codes[order[start : start + count]] = code
             start += count
     return codes

@@ -3,10 +3,13 @@
 Owns the three file formats, not what a column means. A table of our own making carries a record
 (`meta`): in Parquet's schema metadata, in a first line `#discern: {...}` of a CSV, in a first
 object `{"discern": {...}}` of JSON lines.
+
+Text is UTF-8, or what a byte order mark says; anything else is refused with the place.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -21,6 +24,14 @@ from discern.base.files import atomic_file, write_bytes
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _META_KEY = "discern"
 _CSV_MARK = "#discern: "
+# The longest first: UTF-32's begins like UTF-16's.
+_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +47,67 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
 
+def is_table(path: Path) -> bool:
+    """True if the name is that of a table."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
 def read_table(path: Path) -> Table:
     """The table in the file at `path`; its format goes by the suffix.
 
-    CSV and TSV cells are strings, "" is missing. Raises DataError for a damaged or empty table.
+    CSV and TSV cells are strings, "" is missing. A CSV without a comma in its header may have
+    semicolons or tabs instead. Raises DataError for a damaged or empty table.
     """
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            return _read_parquet(path)
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("the table cannot be read", where=path, got=str(error)) from error
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    text = _read_text(path)
     if suffix in (".jsonl", ".ndjson"):
         return _parse_lines(text, path)
-    return _parse_csv(text, path, "\t" if suffix == ".tsv" else ",")
+    return _parse_csv(text, path, "\t" if suffix == ".tsv" else None)
+
+
+def read_rows(path: Path, *, delimiter: str, quote: str) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of each row that is not blank, of text without a header.
+
+    A row's line is its last one, where a quoted cell has several. Raises DataError.
+    """
+    return _parse_rows(_read_text(path), path, delimiter, quote)
+
+
+def _read_text(path: Path) -> str:
+    """The file's text without its byte order mark. Raises DataError for other encodings."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError("the table cannot be read", where=path, got=error.strerror) from error
+    mark, encoding = next(
+        ((mark, name) for mark, name in _ORDER_MARKS if data.startswith(mark)), (b"", "utf-8")
+    )
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        place = len(mark) + error.start
+        raise DataError(
+            f"the table is not {encoding.upper()} text",
+            where=_line(path, data.count(b"\n", 0, place)),
+            got=f"{error.reason} at byte {place}",
+            expected="UTF-8, or UTF-16 with its byte order mark",
+            hint="save it as UTF-8; a file from Windows may be Latin-1 (cp1252)",
+        ) from error
+    zero = text.find("\0")
+    if zero >= 0:
+        raise DataError(
+            "there is a NUL byte in the table",
+            where=_line(path, text.count("\n", 0, zero)),
+            expected="text",
+            hint="the file is damaged, or UTF-16 without its byte order mark: save it as UTF-8",
+        )
+    return text
+
+
+def _line(path: Path, before: int) -> str:
+    return f"{path}, line {before + 1}"
 
 
 def read_meta(path: Path) -> Mapping[str, Any] | None:
@@ -65,7 +122,7 @@ def read_meta(path: Path) -> Mapping[str, Any] | None:
         with open(path, "rb") as stream:
             first = stream.readline().decode("utf-8-sig", errors="replace")
     except OSError as error:
-        raise DataError("the table cannot be read", where=path, got=str(error)) from error
+        raise DataError("the table cannot be read", where=path, got=error.strerror) from error
     if first.startswith(_CSV_MARK):
         return _parse_json(first.removeprefix(_CSV_MARK), path, 1)
     if first.startswith(f'{{"{_META_KEY}": {{'):
@@ -116,29 +173,48 @@ def _cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list) else value
 
 
-def _parse_csv(text: str, path: Path, delimiter: str) -> Table:
+def _parse_csv(text: str, path: Path, delimiter: str | None) -> Table:
     meta = None
     if text.startswith(_CSV_MARK):
         first, _, text = text.partition("\n")
         meta = _parse_json(first.removeprefix(_CSV_MARK), path, 1)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise DataError("the table is damaged", where=path, got=str(error)) from error
+    delimiter = delimiter or _delimiter(text.partition("\n")[0])
+    rows = _parse_rows(text, path, delimiter, '"', first_line=1 if meta is None else 2)
     if not rows:
         raise DataError("the table is empty", where=path)
-    header = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], start=2 if meta is None else 3):
+    header = [name.strip() for name in rows[0][1]]
+    for number, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(
                 "a row of the table has another number of cells than its header",
-                where=f"{path}, row {number}",
+                where=f"{path}, line {number}",
                 got=len(row),
                 expected=len(header),
+                hint="cells that hold a comma or a quote are put into double quotes",
             )
-    columns = zip(*rows[1:], strict=True) if rows[1:] else [()] * len(header)
+    columns = zip(*(row for _, row in rows[1:]), strict=True) if rows[1:] else [()] * len(header)
     return Table(_named(header, [[cell or None for cell in c] for c in columns], path), meta)
+
+
+def _delimiter(header: str) -> str:
+    """A comma, unless the header has none but semicolons or tabs, as spreadsheets write them."""
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _parse_rows(
+    text: str, path: Path, delimiter: str, quote: str, first_line: int = 1
+) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote, strict=True
+    )
+    try:
+        return [(reader.line_num + first_line - 1, row) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(
+            "the table is damaged",
+            where=f"{path}, line {reader.line_num + first_line - 1}",
+            got=str(error),
+        ) from error
 
 
 def _parse_lines(text: str, path: Path) -> Table:
@@ -166,7 +242,7 @@ def _parse_lines(text: str, path: Path) -> Table:
 def _parse_json(text: str, path: Path, number: int) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             "a line is not JSON", where=f"{path}, line {number}", got=str(error)
         ) from error
@@ -194,7 +270,7 @@ def _read_parquet(path: Path) -> Table:
 
     try:
         table = pq.read_table(path)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError("the table is damaged", where=path, got=str(error)) from error
     raw = (table.schema.metadata or {}).get(_META_KEY.encode())
     meta = None if raw is None else _parse_json(raw.decode(), path, 1)
@@ -208,7 +284,7 @@ def _read_parquet_meta(path: Path) -> dict[str, Any] | None:
 
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError("the table is damaged", where=path, got=str(error)) from error
     raw = metadata.get(_META_KEY.encode())
     return None if raw is None else _parse_json(raw.decode(), path, 1)

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from discern.base.plugins import is_import_path
+from discern.data.images import Preprocess
 from discern.exporting.content import BundleContent
 from discern.exporting.reader_configs import opens_in_timm
 
@@ -53,11 +54,17 @@ def model_card(content: BundleContent) -> str:
     lines += [
         "Every image is decoded, turned upright, resized",
         f"({preprocess.interpolation}, {preprocess.fit}, crop share {preprocess.crop_pct:g}) and",
-        f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}.",
+        _normalization(preprocess),
         "`golden/` holds sample images with the logits that this model gives for them.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _normalization(preprocess: Preprocess) -> str:
+    if preprocess.per_image:
+        return "brought to mean 0 and deviation 1 by itself; the mean and std given are unused."
+    return f"normalized with mean {list(preprocess.mean)} and std {list(preprocess.std)}."
 
 
 def _reader_lines(content: BundleContent) -> list[str]:

@@ -30,7 +30,7 @@ class HeadRecord:
 
 @dataclass(frozen=True, slots=True)
 class GoldenImage:
-    """A sample image that a bundle carries: the original file's bytes, or uint8 [H, W, C]."""
+    """A sample image that a bundle carries: the original file's bytes, or pixels [H, W, C]."""
 
     name: str
     image: bytes | Pixels

@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from discern.data.images import Pixels, Preprocess
+from discern.data.pixel_arrays import white_of
+from discern.feed.normalize import standardize
 
 
 def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.device) -> Tensor:
-    """uint8 [H, W, C] images as float32 [N, C, H, W] on `device`: (x / 255 - mean) / std."""
+    """[H, W, C] images as float32 [N, C, H, W] on `device`: (x / white - mean) / std.
+
+    White is 255, or 65535 at depth 16.
+
+    Under `preprocess.per_image` each image has its own mean and deviation instead.
+    """
     stacked = torch.from_numpy(np.stack(images)).to(device)
-    batch = stacked.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    if preprocess.per_image:
+        return standardize(stacked.permute(0, 3, 1, 2))
+    batch = stacked.permute(0, 3, 1, 2).to(torch.float32).div_(white_of(preprocess.depth))
     mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
     std = torch.tensor(preprocess.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
     return batch.sub_(mean).div_(std)

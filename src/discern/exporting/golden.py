@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from discern.exporting.forward import forward, normalized
 FOLDER: Final = "golden"
 LIST: Final = "golden.json"
 LOGITS: Final = "expected.safetensors"
+ARRAY_SUFFIX: Final = ".npy"
 VERSION: Final = 1
 # Float32 sums in another order (threads, vector width, CPU model) move logits of the networks used
 # here by up to about 1e-5; a wrong resize, mean or weight moves them by 1e-2 and more.
@@ -70,7 +72,7 @@ class GoldenResult:
 def write_golden(
     bundle: Path, images: Sequence[GoldenImage], model: nn.Module, preprocess: Preprocess
 ) -> None:
-    """Write `images` (original bytes, or PNG for arrays) and the logits of `model` for them.
+    """Write `images` (original bytes, PNG or .npy for arrays) and the logits of `model` for them.
 
     `model` must be on the CPU in float32 and eval mode, as a replay is.
     """
@@ -79,7 +81,7 @@ def write_golden(
     folder = bundle / FOLDER
     folder.mkdir()
     encoded = [_encode(image) for image in images]
-    pixels = [preprocess.apply(data) for data, _ in encoded]
+    pixels = [preprocess.apply(_stored(data, suffix)) for data, suffix in encoded]
     logits = _logits(model, preprocess, pixels)
     if not np.isfinite(logits).all():
         raise ModelError(
@@ -113,7 +115,8 @@ def replay(bundle: Path, model: nn.Module, preprocess: Preprocess) -> GoldenResu
     try:
         rows = json.loads((folder / LIST).read_text(encoding="utf-8"))["images"]
         expected = load_file(folder / LOGITS)["logits"]
-        pixels = [preprocess.apply((folder / row["file"]).read_bytes()) for row in rows]
+        files = [folder / row["file"] for row in rows]
+        pixels = [preprocess.apply(_stored(file.read_bytes(), file.suffix)) for file in files]
         hashes = [row["pixels_sha256"] for row in rows]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
@@ -167,7 +170,30 @@ def _encode(golden: GoldenImage) -> tuple[bytes, str]:
         form = read_header(golden.image).format.lower()
         suffix = {"jpeg": ".jpg"}.get(form, f".{form}")
         return golden.image, suffix if suffix[1:].isalnum() else ".image"
-    pixels = golden.image[:, :, 0] if golden.image.shape[-1] == 1 else golden.image
     stream = io.BytesIO()
+    if golden.image.dtype != np.uint8 or golden.image.shape[-1] not in (1, 3):
+        # A PNG has neither five channels nor, from Pillow, 16-bit color.
+        np.lib.format.write_array(stream, np.ascontiguousarray(golden.image), version=(1, 0))
+        return stream.getvalue(), ARRAY_SUFFIX
+    pixels = golden.image[:, :, 0] if golden.image.shape[-1] == 1 else golden.image
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, format="PNG")
     return stream.getvalue(), ".png"
+
+
+def _stored(data: bytes, suffix: str) -> bytes | Pixels:
+    """What `preprocess` takes of a stored file: an image's bytes, or the pixels of a .npy.
+
+    Raises ValueError for a .npy whose header is not that of [H, W, C] pixels of just its length.
+    """
+    if suffix != ARRAY_SUFFIX:
+        return data
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a golden array is not in version 1.0 of the .npy format")
+    shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
+    rest = data[stream.tell() :]
+    sound = kind in (np.dtype("u1"), np.dtype("<u2")) and len(shape) == 3 and not by_columns
+    if not sound or math.prod(shape) * kind.itemsize != len(rest):
+        raise ValueError(f"a golden array is not one of pixels: {kind} {list(shape)}")
+    pixels: Pixels = np.frombuffer(rest, kind).reshape(shape)
+    return pixels

@@ -22,8 +22,12 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, 
 
 
 def opens_in_timm(content: BundleContent) -> bool:
-    """Whether timm and Hugging Face readers open the bundle as it is (RGB timm networks)."""
-    return not content.own and content.preprocess.channels == 3
+    """Whether timm and Hugging Face readers open the bundle as it is.
+
+    They do RGB timm networks, and know nothing of a normalization of each image by itself.
+    """
+    preprocess = content.preprocess
+    return not content.own and preprocess.channels == 3 and not preprocess.per_image
 
 
 def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:

@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discern.base.errors import ConfigError, DataError
-from discern.feed.augment import Augment
-from discern.feed.order import EpochOrder, evaluation_order, training_order
+from discern.feed.augment import (
+    Augment,
+    Framing,
+    PhotoAugment,
+    Policy,
+    SmallImageAugment,
+    framing_of,
+)
+from discern.feed.order import EpochOrder, count_batches, evaluation_order, training_order
+from discern.feed.samplers import Sampler
 
 
 class Batch(NamedTuple):
@@ -73,13 +81,22 @@ class FeedOptions:
     """How samples become batches.
 
     `training` shuffles, augments and cuts batches of equal size; otherwise every sample comes as
-    it is, in the order given. `dtype` is that of the images: float32 or bfloat16.
+    it is, in the order given. `sampler` then decides which samples an epoch shows, None shows each
+    once. From epoch `close_from` on only the gentle part of `augment` is done. `dtype` is that of
+    the images: float32 or bfloat16.
+
+    `batch_size` counts the images of all `ranks` together; in training, rank `rank` gets its part
+    of each batch.
     """
 
     batch_size: int
     training: bool = False
     seed: int = 0
     augment: Augment = None
+    close_from: int | None = None
+    sampler: Sampler | None = None
+    rank: int = 0
+    ranks: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
@@ -97,10 +114,39 @@ class FeedOptions:
             )
 
     def order(self, count: int, epoch: int) -> EpochOrder:
-        """The order of `count` samples in epoch number `epoch`."""
-        if self.training:
-            return training_order(count, self.batch_size, seed=self.seed, epoch=epoch)
-        return evaluation_order(count, self.batch_size)
+        """The order of `count` samples in epoch number `epoch`, of this rank."""
+        if not self.training:
+            return evaluation_order(count, self.batch_size)
+        whole = training_order(
+            count, self.batch_size, seed=self.seed, epoch=epoch, sampler=self.sampler
+        )
+        return whole.of_rank(self.rank, self.ranks)
+
+    def framing(self) -> SmallImageAugment | PhotoAugment | Framing | None:
+        """How images come to the network's size; None: as in evaluation."""
+        return framing_of(self.augment) if self.training else None
+
+    def policy(self, epoch: int) -> Policy | None:
+        """What is done in epoch number `epoch` to images that are framed; None: nothing."""
+        if not self.training or not isinstance(self.augment, Policy):
+            return None
+        closing = self.close_from is not None and epoch >= self.close_from
+        policy = self.augment.closed() if closing else self.augment
+        return policy if policy.steps else None
+
+    def epoch_size(self, count: int) -> tuple[int, int, int]:
+        """(samples, batches, samples of the largest batch) of an epoch over `count` samples.
+
+        Raises DataError without samples, ConfigError for batches smaller than the ranks.
+        """
+        sampled = self.training and self.sampler is not None
+        length = self.sampler.length if sampled and self.sampler else count
+        batches = count_batches(length, self.batch_size)
+        if not self.training:
+            return length, batches, min(self.batch_size, length)
+        bounds = np.arange(batches + 1, dtype=np.int64) * length // batches
+        own = EpochOrder(np.arange(length), bounds).of_rank(self.rank, self.ranks)
+        return len(own.samples), batches, int(np.diff(own.bounds).max())
 
 
 def matched_samples(targets: NDArray[Any], positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

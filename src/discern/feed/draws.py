@@ -3,7 +3,7 @@
 Owns the counter-based hash: (seed, epoch, sample, operation, draw) -> 64 bits, in integer tensor
 operations, a vector of samples at a time. There is no generator and no state: a draw has the same
 value on any device, in any batch and in any thread. Does not decide what is drawn for: see
-`order`, `windows` and `photo`.
+`order`, `windows`, `photo`, `augment` (policies), `mixing` and `label_making`.
 
 Axes: N samples, R draws of one sample.
 """
@@ -31,6 +31,11 @@ class Operation(IntEnum):
     CROP = 2
     FLIP = 3
     RESIZED_CROP = 4
+    POLICY = 5
+    MIX = 6
+    MADE_LABEL = 7
+    CLASS_ORDER = 20
+    WEIGHTS = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ class Draws:
     def table(self, samples: Tensor, operation: int, draws: int) -> Tensor:
         """Draws 0 .. `draws` - 1 of each of N samples: float64 [N, R] in [0, 1)."""
         keys = torch.tensor(
-            [self.key(operation, draw) for draw in range(draws)], device=samples.device
+            [self.key(operation, draw) for draw in range(draws)],
+            dtype=torch.int64,
+            device=samples.device,
         )
         mixed = _mix_tensor((samples * _signed(_INCREMENT))[:, None] + keys)
         return _shift(mixed, 11).to(torch.float64) * 2.0**-53

@@ -26,12 +26,22 @@ from torch import Tensor
 from discern.base.errors import ConfigError, DataError, RunError
 from discern.data.images import Pixels, Preprocess
 from discern.data.sources import Source
-from discern.feed.augment import PhotoAugment, SmallImageAugment
+from discern.feed.augment import (
+    Framing,
+    PhotoAugment,
+    Policy,
+    SmallImageAugment,
+    apply_policy,
+    change_pixels,
+)
 from discern.feed.batch import Batch, FeedOptions, matched_samples
 from discern.feed.draws import Draws, Operation
-from discern.feed.normalize import Normalizer
-from discern.feed.order import EpochOrder, check_start, count_batches
+from discern.feed.framing import framing_reader
+from discern.feed.normalize import Normalizer, stored_type
+from discern.feed.order import EpochOrder, check_start
 from discern.feed.photo import ReadImage, photo_reader
+from discern.feed.photo_training import training_reader
+from discern.feed.pixel_kinds import check_augment
 from discern.feed.windows import check_pad, crop_batch, draw_shifts
 
 # Images per task: handing a task to a thread costs 24 us of CPU time, decoding a photo 500 us or
@@ -74,22 +84,26 @@ class LoaderFeed:
         threads: LoaderThreads | None = None,
         read_image: ReadImage | None = None,
     ) -> None:
-        self.samples = len(positions)
-        self.batches = count_batches(self.samples, options.batch_size)
+        self._count = len(positions)
+        self.samples, self.batches, size = options.epoch_size(self._count)
         self.wait_s = 0.0
         self._options = options
         self._threads = threads or LoaderThreads()
         safe = self._threads.workers < 2 or getattr(source, "threadsafe", True)
         self._source = source if safe else _LockedSource(source)
         self._targets, self._positions = matched_samples(targets, positions)
-        augment = options.augment if options.training else None
-        self._photo = augment if isinstance(augment, PhotoAugment) else None
-        self._small = augment if isinstance(augment, SmallImageAugment) else None
+        if options.training:
+            check_augment(options.augment, preprocess)
+        framing = options.framing()
+        self._small = framing if isinstance(framing, SmallImageAugment) else None
+        self._drawn = None if isinstance(framing, SmallImageAugment) else framing
+        # Steps on the GPU are quick there; on the CPU the reading threads share them, unless the
+        # batch is framed as a whole first.
+        self._steps_on_batch = options.device.type != "cpu" or self._small is not None
         if self._small is not None:
             check_pad(self._small, preprocess.height, preprocess.width)
-        self._read_image = read_image or photo_reader(preprocess, self._photo)
+        self._read_image = read_image or _reader(preprocess, self._drawn)
         shape = (preprocess.height, preprocess.width, preprocess.channels)
-        size = min(options.batch_size, self.samples)
         self._normalize = Normalizer(
             preprocess.mean,
             preprocess.std,
@@ -97,12 +111,16 @@ class LoaderFeed:
             batch_size=size,
             device=options.device,
             dtype=options.dtype,
+            per_image=preprocess.per_image,
+            depth=preprocess.depth,
         )
+        self._dtype = preprocess.dtype
         cuda = options.device.type == "cuda"
         self._copies = torch.cuda.Stream(options.device) if cuda else None  # type: ignore[no-untyped-call]
+        kind = stored_type(preprocess.depth)
         # One slot more than batches in the making: the copy out of the spare one may still run.
         self._slots = [
-            _Slot(torch.empty((size, *shape), dtype=torch.uint8, pin_memory=cuda))
+            _Slot(torch.empty((size, *shape), dtype=kind, pin_memory=cuda))
             for _ in range(self._threads.ring + 1)
         ]
         self._pool: ThreadPoolExecutor | None = None
@@ -138,7 +156,7 @@ class LoaderFeed:
         began = time.perf_counter()
         self._end_threads()
         own_pass = self._pass
-        order = self._options.order(self.samples, epoch)
+        order = self._options.order(self._count, epoch)
         pending: deque[_Pending] = deque()
         upcoming = iter(range(start, self.batches))
         finished = False
@@ -177,28 +195,35 @@ class LoaderFeed:
         """Give batches to the threads until the ring is full."""
         ahead = self._threads.ring if self._threads.workers else 1
         while len(pending) < ahead and (index := next(upcoming, None)) is not None:
-            pending.append(self._open(index, order.batch(index), epoch))
+            pending.append(self._open(index, order, epoch))
 
-    def _open(self, index: int, samples: NDArray[np.int64], epoch: int) -> _Pending:
+    def _open(self, index: int, order: EpochOrder, epoch: int) -> _Pending:
         """Start reading batch `index` into its slot of the ring."""
+        samples = order.batch(index)
         slot = self._slots[index % len(self._slots)]
         if slot.copied is not None:
             slot.copied.synchronize()
         chosen = torch.from_numpy(samples)
         positions = self._positions[chosen]
+        keys = torch.from_numpy(order.draw_keys(positions.numpy(), index, index + 1))
+        draws = Draws(self._options.seed, epoch)
         rows: NDArray[np.float64] | None = None
-        if self._photo is not None:
-            draws = Draws(self._options.seed, epoch)
-            table = draws.table(positions, Operation.RESIZED_CROP, self._photo.draws)
-            rows = table.numpy()
-        whole = _Task(positions.tolist(), rows, slot.pixels.numpy()[: len(samples)])
+        if self._drawn is not None:
+            rows = draws.table(keys, Operation.RESIZED_CROP, self._drawn.draws).numpy()
+        policy = self._options.policy(epoch)
+        steps = None
+        if policy is not None:
+            steps = _Steps(policy, policy.table(draws, keys))
+        own = None if self._steps_on_batch else steps
+        out = slot.pixels.numpy()[: len(samples)].view(self._dtype)
+        whole = _Task(positions.tolist(), rows, out, own)
         tasks: list[Future[None]] = []
         if self._threads.workers == 0:
             self._read(whole)
         else:
             pool = self._running_pool()
             tasks = [pool.submit(self._read, part) for part in whole.parts(_TASK)]
-        return _Pending(slot, tasks, positions, self._targets[chosen])
+        return _Pending(slot, tasks, positions, keys, self._targets[chosen], steps)
 
     def _read(self, task: _Task) -> None:
         """Fill the rows of `task`; what a reader raises becomes a DataError naming the image."""
@@ -216,6 +241,11 @@ class LoaderFeed:
                     where=self._source.name(position),
                     got=f"{type(error).__name__}: {error}",
                 ) from error
+        if task.steps is not None:
+            stored: NDArray[Any] = task.out
+            if stored.dtype == np.uint16:
+                stored = stored.view(np.int16)
+            stored[...] = apply_policy(stored, task.steps.policy, task.steps.rows)
 
     def _deliver(self, current: _Pending, epoch: int) -> Batch:
         """The finished pixels as a normalized batch on the device."""
@@ -223,13 +253,15 @@ class LoaderFeed:
         pixels = current.slot.pixels[: len(current.positions)]
         if self._small is not None:
             draws = Draws(self._options.seed, epoch)
-            shifts = draw_shifts(self._small, draws, current.positions)
+            shifts = draw_shifts(self._small, draws, current.keys)
             crop_batch(pixels, self._small, shifts)
         targets = current.targets.to(device)
         if self._copies is None:
             moved = pixels.to(device)
         else:
             moved = self._copy_beside(pixels, current.slot, self._copies)
+        if current.steps is not None and self._steps_on_batch:
+            moved = change_pixels(moved, current.steps.policy, current.steps.rows)
         return Batch(self._normalize(moved), targets, current.positions)
 
     def _copy_beside(self, pixels: Tensor, slot: _Slot, copies: torch.cuda.Stream) -> Tensor:
@@ -256,9 +288,18 @@ class LoaderFeed:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _reader(preprocess: Preprocess, framing: PhotoAugment | Framing | None) -> ReadImage:
+    """The reference reader, but for random parts, which training cuts at speed."""
+    if framing is None:
+        return photo_reader(preprocess, None)
+    if isinstance(framing, PhotoAugment):
+        return training_reader(preprocess, framing)
+    return framing_reader(preprocess, framing)
+
+
 @dataclass(slots=True)
 class _Slot:
-    """The memory of one batch: uint8 [N,H,W,C], pinned for CUDA; `copied`: its copy has ended."""
+    """The memory of one batch [N,H,W,C], pinned for CUDA; `copied`: its copy has ended."""
 
     pixels: Tensor
     copied: torch.cuda.Event | None = None
@@ -270,7 +311,16 @@ class _Pending(NamedTuple):
     slot: _Slot
     tasks: list[Future[None]]
     positions: Tensor
+    keys: Tensor  # what the draws of each image are keyed by
     targets: Tensor
+    steps: _Steps | None
+
+
+class _Steps(NamedTuple):
+    """What is done to framed images, with its random numbers, float64 [N,R]."""
+
+    policy: Policy
+    rows: NDArray[np.float64]
 
 
 class _Task(NamedTuple):
@@ -279,13 +329,17 @@ class _Task(NamedTuple):
     positions: list[int]
     rows: NDArray[np.float64] | None
     out: Pixels
+    steps: _Steps | None = None
 
     def parts(self, size: int) -> Iterator[_Task]:
         """The same work in tasks of at most `size` images."""
         for begin in range(0, len(self.positions), size):
             part = slice(begin, begin + size)
             rows = None if self.rows is None else self.rows[part]
-            yield _Task(self.positions[part], rows, self.out[part])
+            steps = self.steps
+            if steps is not None:
+                steps = _Steps(steps.policy, steps.rows[part])
+            yield _Task(self.positions[part], rows, self.out[part], steps)
 
 
 class _LockedSource:

@@ -1,4 +1,4 @@
-"""One photo to one uint8 image of the network's size: the leaf that feeds of photos call.
+"""One photo to one image of the network's size: the leaf that feeds of photos call.
 
 Owns the random resized crop and the reference reader of photos (Pillow, antialiased). A reader is
 a function (source, position, draws, out) that fills `out`; a faster decoder replaces it whole.
@@ -16,11 +16,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from discern.data.images import Pixels, Preprocess, decode_image
+from discern.data.images import Pixels, Preprocess
 from discern.data.sources import Source
 from discern.feed.augment import PhotoAugment
 
-# (source, position, random numbers float64 [R] in [0, 1) or None, out uint8 [H,W,C]) -> None.
+# (source, position, random numbers float64 [R] in [0, 1) or None, out [H,W,C]) -> None.
 ReadImage: TypeAlias = Callable[[Source, int, NDArray[np.float64] | None, Pixels], None]
 
 
@@ -71,14 +71,13 @@ def photo_reader(preprocess: Preprocess, augment: PhotoAugment | None) -> ReadIm
     ) -> None:
         pixels = source.read(position)
         if isinstance(pixels, bytes):
-            name = source.name(position)
-            pixels = decode_image(pixels, channels=preprocess.channels, name=name)
+            pixels = preprocess.read(pixels, source.name(position))
         if row is None or augment is None:
-            out[...] = preprocess.apply(pixels)
+            out[...] = preprocess.apply(pixels, source.name(position))
             return
         box = random_crop(pixels.shape[0], pixels.shape[1], augment, row)
         part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-        fitted = whole.apply(part)
+        fitted = whole.apply(part, source.name(position))
         mirrored = augment.flip and row[2 * augment.tries + 2] < 0.5
         out[...] = fitted[:, ::-1] if mirrored else fitted
 

@@ -1,7 +1,7 @@
 """Images that fit in memory, on the CPU or the device: no files, no threads, no waiting.
 
-Owns the feed of small images. Random crops come as strided windows out of a padded uint8 array
-that lies beside its mirror image, and the floats are written into reused memory: see `windows` and
+Owns the feed of small images. Random crops come as strided windows out of a padded array that
+lies beside its mirror image, and the floats are written into reused memory: see `windows` and
 `normalize`. What happens to an image depends on (seed, epoch, manifest position) alone.
 
 Axes: N samples, H height, W width, C channels.
@@ -21,19 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discern.base.errors import ConfigError, DataError
-from discern.data.images import Preprocess
-from discern.feed.augment import PhotoAugment, SmallImageAugment
+from discern.data.images import Pixels, Preprocess
+from discern.feed.augment import Policy, SmallImageAugment, change_pixels, operation_name
 from discern.feed.batch import Batch, FeedOptions, matched_samples
 from discern.feed.draws import Draws
-from discern.feed.normalize import Normalizer
-from discern.feed.order import EpochOrder, check_start, count_batches
+from discern.feed.normalize import Normalizer, as_stored
+from discern.feed.order import EpochOrder, check_start
+from discern.feed.pixel_kinds import check_augment
 from discern.feed.windows import (
     CropWindows,
     Shifts,
     check_pad,
     crop_batch,
     draw_shifts,
-    padded_bytes,
+    padded_values,
 )
 
 # Samples whose draws are made at a time: batch by batch (of 128) the many small tensor operations
@@ -42,11 +43,12 @@ _CHUNK = 1 << 17
 
 
 class ResidentFeed:
-    """Batches out of a uint8 array.
+    """Batches out of an array.
 
-    `pixels` uint8 [N,H,W,C], already of the network's size; `targets` int64 [N] or float32 [N,K];
-    `positions` int64 [N] in the manifest; `preprocess` gives mean and std, and its size must be
-    that of the pixels. Without augmentation the array is used as it is and must not be changed.
+    `pixels` uint8 (at depth 16 uint16) [N,H,W,C], already of the network's size; `targets` int64
+    [N] or float32 [N,K]; `positions` int64 [N] in the manifest; `preprocess` gives mean and std,
+    and its size must be that of the pixels. Without augmentation the array is used as it is and
+    must not be changed.
 
     `memory_limit`, bytes: the padded array is kept beside its mirror image if both fit (457 MiB for
     50,000 CIFAR images), else alone, else it is made batch by batch. The images are the same.
@@ -54,7 +56,7 @@ class ResidentFeed:
 
     def __init__(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         targets: NDArray[Any],
         positions: NDArray[np.int64],
         preprocess: Preprocess,
@@ -63,26 +65,27 @@ class ResidentFeed:
         memory_limit: int = 1 << 30,
     ) -> None:
         _check_pixels(pixels, len(positions), preprocess)
-        if options.training and isinstance(options.augment, PhotoAugment):
+        if options.training:
+            check_augment(options.augment, preprocess)
+        framing = options.framing()
+        if not isinstance(framing, SmallImageAugment | None):
             raise ConfigError(
                 "images kept in memory are already of the network's size",
                 where="augment",
-                got="photo",
+                got=operation_name(type(framing)),
                 expected="small or none",
                 hint="read the images as they are needed to crop photos at random",
             )
-        self.samples = len(positions)
-        self.batches = count_batches(self.samples, options.batch_size)
+        self._count = len(positions)
+        self.samples, self.batches, size = options.epoch_size(self._count)
         self.wait_s = 0.0
         self._options = options
-        augment = options.augment if options.training else None
-        self._augment = augment if isinstance(augment, SmallImageAugment) else None
+        self._augment = framing
         device = options.device
-        size = min(options.batch_size, self.samples)
         height, width, channels = pixels.shape[1:]
         # torch warns about an array that says it is not writable, since a tensor can be written to.
         writable = pixels if pixels.flags.writeable else pixels.copy()
-        self._pixels = torch.from_numpy(writable).to(device)
+        self._pixels = as_stored(torch.from_numpy(writable)).to(device)
         self._targets, self._positions = matched_samples(targets, positions)
         self._targets = self._targets.to(device)
         self._normalize = Normalizer(
@@ -92,8 +95,11 @@ class ResidentFeed:
             batch_size=size,
             device=device,
             dtype=options.dtype,
+            per_image=preprocess.per_image,
+            depth=preprocess.depth,
         )
-        self._bytes = torch.empty((size, *pixels.shape[1:]), dtype=torch.uint8, device=device)
+        kind = self._pixels.dtype
+        self._batch = torch.empty((size, *pixels.shape[1:]), dtype=kind, device=device)
         self._windows = self._keep_windows(memory_limit)
         if self._windows is not None:
             self._pixels = self._pixels[:0].clone()
@@ -119,20 +125,26 @@ class ResidentFeed:
 
     def _stream(self, epoch: int, start: int) -> Iterator[Batch]:
         began = time.perf_counter()
-        order = self._options.order(self.samples, epoch)
+        order = self._options.order(self._count, epoch)
+        policy = self._options.policy(epoch)
         span = max(1, _CHUNK // self._options.batch_size)
         for first in range(start, self.batches, span):
             last = min(first + span, self.batches)
-            chunk = self._chunk(order, epoch, first, last)
+            chunk = self._chunk(order, epoch, policy, first, last)
             bounds = (order.bounds[first : last + 1] - order.bounds[first]).tolist()
             for begin, end in itertools.pairwise(bounds):
-                images = self._normalize(self._cut(chunk, begin, end))
+                pixels = self._cut(chunk, begin, end)
+                if policy is not None and chunk.rows is not None:
+                    pixels = change_pixels(pixels, policy, chunk.rows[begin:end])
+                images = self._normalize(pixels)
                 batch = Batch(images, chunk.targets[begin:end], chunk.positions[begin:end])
                 self.wait_s += time.perf_counter() - began
                 yield batch
                 began = time.perf_counter()
 
-    def _chunk(self, order: EpochOrder, epoch: int, first: int, last: int) -> _Chunk:
+    def _chunk(
+        self, order: EpochOrder, epoch: int, policy: Policy | None, first: int, last: int
+    ) -> _Chunk:
         """What batches `first` to `last` need, drawn and looked up at once."""
         device = self._options.device
         begin, end = int(order.bounds[first]), int(order.bounds[last])
@@ -140,16 +152,18 @@ class ResidentFeed:
         positions = self._positions[samples]
         samples = samples.to(device)
         shifts, places = None, samples
+        draws = Draws(self._options.seed, epoch)
+        keys = torch.from_numpy(order.draw_keys(positions.numpy(), first, last))
         if self._augment is not None:
-            draws = Draws(self._options.seed, epoch)
-            shifts = draw_shifts(self._augment, draws, positions.to(device))
+            shifts = draw_shifts(self._augment, draws, keys.to(device))
             if self._windows is not None:
                 places = self._windows.begins(samples, shifts)
-        return _Chunk(places, positions, self._targets[samples], shifts)
+        rows = None if policy is None else policy.table(draws, keys)
+        return _Chunk(places, positions, self._targets[samples], shifts, rows)
 
     def _cut(self, chunk: _Chunk, begin: int, end: int) -> Tensor:
-        """The pixels of samples `begin` to `end`, uint8 [N,H,W,C], cropped and mirrored."""
-        places, out = chunk.places[begin:end], self._bytes[: end - begin]
+        """The pixels of samples `begin` to `end`, [N,H,W,C], cropped and mirrored."""
+        places, out = chunk.places[begin:end], self._batch[: end - begin]
         if self._augment is None or chunk.shifts is None:
             return torch.index_select(self._pixels, 0, places, out=out)
         shifts = chunk.shifts.part(begin, end)
@@ -165,7 +179,8 @@ class ResidentFeed:
             return None
         _, height, width, channels = self._pixels.shape
         check_pad(augment, height, width)
-        needed = padded_bytes(self.samples, (height, width, channels), augment.pad)
+        needed = padded_values(self._count, (height, width, channels), augment.pad)
+        needed *= self._pixels.element_size()
         if needed > memory_limit:
             return None
         mirror = augment.flip and 2 * needed <= memory_limit
@@ -179,14 +194,15 @@ class _Chunk(NamedTuple):
     positions: Tensor
     targets: Tensor
     shifts: Shifts | None
+    rows: NDArray[np.float64] | None  # the random numbers of a policy's steps
 
 
-def _check_pixels(pixels: NDArray[np.uint8], count: int, preprocess: Preprocess) -> None:
-    """Raises DataError unless `pixels` is uint8 [count,H,W,C] of the size that is fed."""
+def _check_pixels(pixels: Pixels, count: int, preprocess: Preprocess) -> None:
+    """Raises DataError unless `pixels` is [count,H,W,C] of the size and depth that is fed."""
     expected = (count, preprocess.height, preprocess.width, preprocess.channels)
-    if pixels.dtype != np.uint8 or pixels.shape != expected:
+    if pixels.dtype != preprocess.dtype or pixels.shape != expected:
         raise DataError(
             "the pixels are not those of the images to feed",
             got=f"{pixels.dtype} {list(pixels.shape)}",
-            expected=f"uint8 {list(expected)}",
+            expected=f"{preprocess.dtype} {list(expected)}",
         )

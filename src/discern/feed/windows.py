@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from discern.base.errors import ConfigError
+from discern.data.pixel_arrays import DEPTH_STEP
 from discern.feed.augment import SmallImageAugment
 from discern.feed.draws import Draws, Operation
+from discern.feed.normalize import as_stored
 
 # Images padded at a time: bounds the extra memory while the padded array is made.
 _SLICE = 4096
@@ -49,7 +51,11 @@ class CropWindows:
     """The images, padded, with every H x W window of them addressable by one number."""
 
     def __init__(self, pixels: Tensor, augment: SmallImageAugment, *, mirror: bool) -> None:
-        """`pixels` uint8 [N,H,W,C]; `mirror` keeps a mirrored copy too, for twice the memory."""
+        """`pixels` [N,H,W,C]; `mirror` keeps a mirrored copy too, for twice the memory.
+
+        uint8; 16 bit is uint16, or int16 of the same bits, and windows come as int16.
+        """
+        pixels = as_stored(pixels)
         count, height, width, channels = pixels.shape
         pad = augment.pad
         self._pad = pad
@@ -59,7 +65,7 @@ class CropWindows:
         self._shape = (height, width, channels)
         tall, wide = self._size
         padded = torch.empty(
-            (count * (1 + mirror), tall, wide, channels), dtype=torch.uint8, device=pixels.device
+            (count * (1 + mirror), tall, wide, channels), dtype=pixels.dtype, device=pixels.device
         )
         for begin in range(0, count, _SLICE):
             end = min(begin + _SLICE, count)
@@ -84,7 +90,7 @@ class CropWindows:
         return (images * tall + shifts.top) * wide + left
 
     def take(self, begins: Tensor, flip: Tensor, out: Tensor) -> Tensor:
-        """The windows `begins`, mirrored where `flip`, written to `out` uint8 [N,H,W,C]."""
+        """The windows `begins`, mirrored where `flip`, written to `out` [N,H,W,C]."""
         height, width, channels = self._shape
         rows = out.view(len(out), height, width * channels)
         torch.index_select(self._windows, 0, begins, out=rows)
@@ -94,14 +100,15 @@ class CropWindows:
 
 
 def crop_batch(pixels: Tensor, augment: SmallImageAugment, shifts: Shifts) -> Tensor:
-    """Crop and mirror `pixels` uint8 [N,H,W,C] in place, without keeping a padded array."""
+    """Crop and mirror `pixels` [N,H,W,C] in place, without keeping a padded array."""
     windows = CropWindows(pixels, augment, mirror=False)
     samples = torch.arange(len(pixels), device=pixels.device)
-    return windows.take(windows.begins(samples, shifts), shifts.flip, pixels)
+    windows.take(windows.begins(samples, shifts), shifts.flip, as_stored(pixels))
+    return pixels
 
 
-def padded_bytes(count: int, shape: tuple[int, int, int], pad: int) -> int:
-    """Memory of `count` images of `shape` (H, W, C), padded, without the mirrored copy."""
+def padded_values(count: int, shape: tuple[int, int, int], pad: int) -> int:
+    """Values of `count` images of `shape` (H, W, C), padded, without the mirrored copy."""
     height, width, channels = shape
     return count * (height + 2 * pad) * (width + 2 * pad) * channels
 
@@ -122,12 +129,20 @@ def _fill_padded(padded: Tensor, pixels: Tensor, augment: SmallImageAugment) -> 
     pad = augment.pad
     _, height, width, _ = pixels.shape
     if augment.border == "constant":
-        padded.fill_(augment.fill)
+        padded.fill_(_stored_fill(augment.fill, padded.dtype))
         padded[:, pad : pad + height, pad : pad + width] = pixels
         return
     rows = _reflected(height, pad).to(pixels.device)
     columns = _reflected(width, pad).to(pixels.device)
     padded.copy_(pixels.index_select(1, rows).index_select(2, columns))
+
+
+def _stored_fill(fill: int, dtype: torch.dtype) -> int:
+    """`fill` of 0..255 in the pixels' own range; above 32767 the bits of uint16 are negative."""
+    if dtype == torch.uint8:
+        return fill
+    level = fill * DEPTH_STEP
+    return level - 65536 if level > 32767 else level
 
 
 def _reflected(size: int, pad: int) -> Tensor:

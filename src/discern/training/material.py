@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError
 from discern.base.plugins import check_arguments
-from discern.data.images import Preprocess
+from discern.data.images import Pixels, Preprocess
 from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
 from discern.feed.loader import LoaderFeed, LoaderThreads
+from discern.feed.policies import PolicyContext, listed_policy, named_policy
 from discern.feed.resident import ResidentFeed
+from discern.feed.samplers import (
+    BalancedSampler,
+    EverySample,
+    MiniEpochs,
+    Sampler,
+    ShardSampler,
+    WeightedSampler,
+)
 
 # Images up to this side are kept in memory as uint8, up to this many bytes of them.
 RESIDENT_SIDE = 64
@@ -25,6 +34,13 @@ RESIDENT_BYTES = 4 << 30
 # A shift of a sixteenth of the side, at least one pixel: 2 at 28 to 32 pixels scored as well as
 # the 4 of He et al. 2015 on held-out images, and small images lose less (docs/lab-log.md).
 PAD_SHARE = 1 / 16
+# The second spellings are Catalyst's.
+_BALANCES: dict[str, Literal["down", "up"]] = {
+    "down": "down",
+    "up": "up",
+    "downsampling": "down",
+    "upsampling": "up",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +64,7 @@ class Material:
         self.source = source
         self.preprocess = preprocess
         self.settings = settings
-        self._pixels: dict[str, NDArray[np.uint8]] = {}
+        self._pixels: dict[str, Pixels] = {}
         side = max(preprocess.height, preprocess.width)
         size = len(manifest.ids) * preprocess.height * preprocess.width * preprocess.channels
         self.resident = side <= RESIDENT_SIDE and size <= RESIDENT_BYTES
@@ -59,7 +75,7 @@ class Material:
             return np.arange(len(self.manifest.ids))
         return self.manifest.positions(split)
 
-    def pixels(self, split: str) -> NDArray[np.uint8]:
+    def pixels(self, split: str) -> Pixels:
         """The split's images in memory: uint8 [N, H, W, C]."""
         if split not in self._pixels:
             self._pixels[split] = load_resident(
@@ -80,13 +96,25 @@ class Material:
         options = FeedOptions(batch_size=batch_size, device=self.settings.device)
         return self._feed(split, options)
 
-    def training_feed(self, augment: Augment, batch_size: int, stage: int) -> Feed:
-        """The training images of one stage, shuffled and augmented by keyed draws."""
+    def training_feed(
+        self,
+        augment: Augment,
+        batch_size: int,
+        stage: int,
+        sampler: Sampler | None = None,
+        close_from: int | None = None,
+    ) -> Feed:
+        """The training images of one stage, as `sampler` has it, augmented by keyed draws.
+
+        From epoch `close_from` on, only the gentle part of a policy is done.
+        """
         options = FeedOptions(
             batch_size=batch_size,
             training=True,
             seed=self.settings.seed + stage,
             augment=augment,
+            sampler=sampler,
+            close_from=close_from,
             device=self.settings.device,
         )
         return self._feed("train", options)
@@ -94,7 +122,7 @@ class Material:
     def _feed(self, split: str, options: FeedOptions) -> Feed:
         positions = self.positions(split)
         targets = self.manifest.targets[positions]
-        if self.resident and not isinstance(options.augment, PhotoAugment):
+        if self.resident and isinstance(options.framing(), SmallImageAugment | None):
             return ResidentFeed(self.pixels(split), targets, positions, self.preprocess, options)
         threads = LoaderThreads(workers=self.settings.workers)
         return LoaderFeed(
@@ -109,16 +137,62 @@ class Material:
         if name == "auto":
             name = "small" if self.resident else "photo"
         if name == "small":
-            shorter = min(self.preprocess.height, self.preprocess.width)
-            pad = max(1, round(shorter * PAD_SHARE))
-            check_arguments(SmallImageAugment, arguments, where="augment 'small'")
-            return SmallImageAugment(**{"pad": pad, "flip": self.settings.flip, **arguments})
+            return self._small(arguments)
         if name == "photo":
-            check_arguments(PhotoAugment, arguments, where="augment 'photo'")
-            given: dict[str, Any] = {"flip": self.settings.flip}
-            for key, value in arguments.items():
-                given[key] = tuple(value) if isinstance(value, list) else value
-            return PhotoAugment(**given)
-        raise ConfigError(
-            "no such augmentation", where="augment", got=name, expected="auto, none, small or photo"
-        )
+            return self._photo(arguments)
+        if name == "own":
+            check_arguments(listed_policy, arguments, where="augment 'own'")
+            return listed_policy(**arguments)
+        crop = self._small({}) if self.resident else self._photo({})
+        context = PolicyContext(small=self.resident, crop=crop, flip=self.settings.flip)
+        return named_policy(name, context, arguments)
+
+    def _small(self, arguments: dict[str, Any]) -> SmallImageAugment:
+        shorter = min(self.preprocess.height, self.preprocess.width)
+        pad = max(1, round(shorter * PAD_SHARE))
+        check_arguments(SmallImageAugment, arguments, where="augment 'small'")
+        return SmallImageAugment(**{"pad": pad, "flip": self.settings.flip, **arguments})
+
+    def _photo(self, arguments: dict[str, Any]) -> PhotoAugment:
+        check_arguments(PhotoAugment, arguments, where="augment 'photo'")
+        given: dict[str, Any] = {"flip": self.settings.flip}
+        for key, value in arguments.items():
+            given[key] = tuple(value) if isinstance(value, list) else value
+        return PhotoAugment(**given)
+
+    def sampler(self, name: str, arguments: dict[str, Any], size: int | None) -> Sampler | None:
+        """What a stage shows of the training images; None for each once. Raises ConfigError.
+
+        `size`: images per epoch, None for as many as the sampler itself has.
+        """
+        positions = self.positions("train")
+        count = len(positions)
+        base: Sampler = EverySample(count)
+        where = f"sampler '{name}'"
+        if name in _BALANCES or name.isdigit():
+            check_arguments(lambda: None, arguments, where=where)
+            per_class = int(name) if name.isdigit() else _BALANCES[name]
+            base = BalancedSampler(self.manifest.targets[positions], per_class)
+        elif name == "weighted":
+            check_arguments(lambda: None, arguments, where=where)
+            if self.manifest.weight is None:
+                raise ConfigError("the data has no weight column", where=where)
+            return WeightedSampler(self.manifest.weight[positions], size or count)
+        elif name == "shards":
+            check_arguments(_shards_at_once, arguments, where=where)
+            containers = self.manifest.locations.containers[positions]
+            base = ShardSampler(containers, _shards_at_once(**arguments))
+        elif name != "all":
+            raise ConfigError(
+                "no such sampler", where="sampler", got=name,
+                expected=f"all, {', '.join(_BALANCES)}, a number of images per class, weighted "
+                "or shards",
+            )  # fmt: skip
+        if size is not None:
+            return MiniEpochs(base, size)
+        return None if name == "all" else base
+
+
+def _shards_at_once(at_once: int = 4) -> int:
+    """The arguments of the sampler `shards`: how many are shuffled together."""
+    return at_once

@@ -13,6 +13,7 @@ import torch
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.config.schema import RunConfig, StageConfig
+from discern.feed.mixing import MixedFeed, Mixing
 from discern.models.classifier import Classifier, set_trainable, train_mode
 from discern.models.ema import ModelEma
 from discern.optim.optimizers import build_optimizer
@@ -102,11 +103,18 @@ def _rules(training: Training, config: StageConfig) -> StepRules:
 def _plan(training: Training, name: str, config: StageConfig, index: int) -> StagePlan:
     material, tracking = training.material, training.config.tracking
     augment = material.augmentation(config.augment.name, config.augment.args)
+    sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
+    close_from = config.epochs - config.close_aug
+    feed = material.training_feed(augment, config.batch_size, index, sampler, close_from)
+    mixing = Mixing(mixup=config.mixup, cutmix=config.cutmix)
+    if mixing.active:
+        classes, seed = len(material.manifest.classes), material.settings.seed + index
+        feed = MixedFeed(feed, mixing, classes=classes, seed=seed, until=close_from)
     return StagePlan(
         name=name,
         index=index,
         epochs=config.epochs,
-        feed=material.training_feed(augment, config.batch_size, index),
+        feed=feed,
         val_feed=material.evaluation_feed(
             material.settings.val_split, evaluation_batch(config.batch_size)
         ),

@@ -16,7 +16,7 @@ from discern.feed.batch import Batch
 from discern.models.classifier import Classifier
 from discern.models.ema import ModelEma
 from discern.optim.schedules import Schedule
-from discern.training.objectives import Objective
+from discern.training.objectives import Objective, likeliest
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ def _forward(
         with torch.autocast(rules.device.type, dtype=rules.amp_dtype):
             output = state.network(images)
     loss = rules.objective(output, targets)
-    correct = (output.logits.detach().argmax(1) == targets).sum()
+    correct = (output.logits.detach().argmax(1) == likeliest(targets)).sum()
     return loss, correct
 
 

@@ -16,6 +16,8 @@ VERBS = {
     "eval": "discern.worker.evaluation:evaluation_verb",
     "predict": "discern.worker.prediction:prediction_verb",
     "bench-infer": "discern.worker.bench:infer_verb",
+    "bench-io": "discern.worker.bench_io:io_verb",
+    "data-preview": "discern.worker.preview:preview_verb",
     "models-list": "discern.worker.model_pages:list_verb",
     "models-show": "discern.worker.model_pages:show_verb",
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError, ModelError
 from discern.base.names import did_you_mean
+from discern.base.progress_bar import counting_bar
 from discern.compute.device import usable_cores
 from discern.config.request import Request
 from discern.data.manifest import MISSING, SPLITS
@@ -31,7 +32,6 @@ from discern.worker.request_values import (
     scoring_precision,
     set_threads,
 )
-from discern.worker.terminal import counting_bar
 from discern.workflows.report import write_report
 
 TRAINED_ON_THESE = (
@@ -122,7 +122,7 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
     data = DataRequest(
         train=request.arguments["data"],
         root=pair_value(request, "data.root"),
-        label=pair_value(request, "data.label"),
+        label=pair_value(request, "data.labels"),
         on_bad_image=pair_value(request, "data.on_bad_image", "error"),
         split=None,
     )

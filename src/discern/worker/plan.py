@@ -29,8 +29,10 @@ from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.images import Preprocess
 from discern.data.manifest import SPLITS
+from discern.data.mirror import mirror_test
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
+from discern.feed.augment import Policy
 from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_own_network
 from discern.training.material import FeedSettings, Material
 
@@ -104,7 +106,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
 
 def scan(data: DataConfig, console: Console) -> ScannedData:
     """Read the images that the data section names, with a bar, and say what was found."""
-    from discern.worker.terminal import counting_bar
+    from discern.base.progress_bar import counting_bar
 
     rule = SplitRule(
         val=data.val_share,
@@ -118,7 +120,7 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         test=data.test,
         root=data.root,
         classes=None if data.classes is None else tuple(data.classes),
-        label=data.label,
+        label=data.labels,
         on_bad_image=data.on_bad_image,
         split=rule,
     )
@@ -223,8 +225,10 @@ def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
         fit=data.fit,
     )
     mean, std = _normalization(plan, built, preprocess)
+    stored = plan.choices.get("normalization", {})
     plan.choices["normalization"] = {"mean": list(mean), "std": list(std)}
-    return replace(preprocess, mean=mean, std=std)
+    per_image = bool(stored.get("per_image", False))
+    return replace(preprocess, mean=mean, std=std, per_image=per_image)
 
 
 def _normalization(
@@ -245,7 +249,9 @@ def _normalization(
     return measure_mean_std(plan.source, positions, preprocess, threads=plan.workers)
 
 
-def make_material(plan: TrainingPlan, preprocess: Preprocess, *, flip: bool) -> Material:
+def make_material(
+    plan: TrainingPlan, built: BuiltModel, preprocess: Preprocess, *, flip: bool
+) -> Material:
     """The images made into feeds, for training and for the evaluations during it."""
     settings = FeedSettings(
         device=plan.device.torch_device,
@@ -254,4 +260,50 @@ def make_material(plan: TrainingPlan, preprocess: Preprocess, *, flip: bool) -> 
         flip=flip,
         val_split="test" if plan.chosen_on_reported else "val",
     )
-    return Material(plan.scanned.manifest, plan.source, preprocess, settings)
+    material = Material(plan.scanned.manifest, plan.source, preprocess, settings)
+    # Pretrained weights keep the normalization that they were trained under.
+    if built.pretrained:
+        return material
+    adapted = _as_augmented(plan, material)
+    plan.choices["normalization"] = {
+        "mean": list(adapted.mean),
+        "std": list(adapted.std),
+        "per_image": adapted.per_image,
+    }
+    return material.with_preprocess(adapted)
+
+
+def _as_augmented(plan: TrainingPlan, material: Material) -> Preprocess:
+    """The preprocessing that the stages' augmentation belongs to; what the config gives stays."""
+    preprocess, data = material.preprocess, plan.config.data
+    wanted = set()
+    for stage in plan.config.stages.values():
+        augment = material.augmentation(stage.augment.name, stage.augment.args)
+        if isinstance(augment, Policy):
+            wanted.add(augment.evaluation.adapt(preprocess))
+        elif augment is not None:
+            wanted.add(preprocess)
+    if len(wanted) > 1:
+        raise ConfigError(
+            "the stages' augmentations want different normalizations",
+            where="stages.*.augment",
+            hint="give data.mean and data.std, or presets of one kind",
+        )
+    adapted = wanted.pop() if wanted else preprocess
+    if data.mean is not None:
+        adapted = replace(
+            adapted, mean=preprocess.mean, std=preprocess.std, per_image=preprocess.per_image
+        )
+    if data.crop_pct is not None:
+        adapted = replace(adapted, crop_pct=preprocess.crop_pct)
+    return adapted
+
+
+def allow_flip(plan: TrainingPlan) -> bool:
+    """Whether mirror images keep their class: measured once, then reread."""
+    if "mirror" not in plan.choices:
+        manifest = plan.scanned.manifest
+        positions = manifest.positions("train")
+        result = mirror_test(plan.source, positions, manifest.targets[positions], plan.config.seed)
+        plan.choices["mirror"] = result.record()
+    return bool(plan.choices["mirror"]["allowed"])

@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 
 from discern.base.console import Console
 from discern.training.callbacks import Callback, Progress
 
 _REDRAW_S = 0.1
-
-
-@contextlib.contextmanager
-def counting_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (done, total) that draws a bar on a terminal; None elsewhere."""
-    if not console.live:
-        yield None
-        return
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=RichConsole(file=console.stream),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(what, total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield progress
 
 
 def clock_text(seconds: float) -> str:

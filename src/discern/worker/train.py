@@ -12,7 +12,6 @@ from discern.base.errors import ConfigError
 from discern.config.request import Request
 from discern.config.yaml_text import dump_text
 from discern.data.images import Preprocess
-from discern.data.mirror import mirror_test
 from discern.feed.augment import describe_augment
 from discern.models.catalogue import BuiltModel
 from discern.track.run import (
@@ -33,6 +32,7 @@ from discern.training.trainer import Session
 from discern.worker.finish import finish_run
 from discern.worker.plan import (
     TrainingPlan,
+    allow_flip,
     build_network,
     choose_preprocess,
     make_material,
@@ -63,8 +63,8 @@ def train(request: Request, console: Console) -> dict[str, Any]:
         plan.choices.update(run.record.get("choices") or {})
     built = build_network(plan)
     preprocess = choose_preprocess(plan, built)
-    flip = _allow_flip(plan)
-    material = make_material(plan, preprocess, flip=flip)
+    flip = allow_flip(plan)
+    material = make_material(plan, built, preprocess, flip=flip)
     check_stages(plan.config, built.model)
     _announce(plan, built, material, run, console)
     writer = _open_writer(request, plan, run, root)
@@ -191,16 +191,6 @@ def stored_config(plan: TrainingPlan, preprocess: Preprocess | None) -> dict[str
     if "precision" in plan.choices:
         record["compute"]["precision"] = plan.choices["precision"]["value"]
     return record
-
-
-def _allow_flip(plan: TrainingPlan) -> bool:
-    """Whether mirror images keep their class: measured once, then reread."""
-    if "mirror" not in plan.choices:
-        manifest = plan.scanned.manifest
-        positions = manifest.positions("train")
-        result = mirror_test(plan.source, positions, manifest.targets[positions], plan.config.seed)
-        plan.choices["mirror"] = result.record()
-    return bool(plan.choices["mirror"]["allowed"])
 
 
 def _announce(

@@ -3,7 +3,7 @@ from discern.config.reference import reference_rows
 
 KINDS = {
     "text": ("text", "or"),
-    "int": ("whole number", "1 or 3"),
+    "int": ("whole number", "8 or 16"),
     "float": ("number",),
     "switch": ("true",),
 }

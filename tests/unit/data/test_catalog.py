@@ -228,3 +228,15 @@ def test_offline_tells_the_way_out(tmp_path):
     with pytest.raises(DataError) as caught:
         fetch(RemoteFile("hello", ("http://127.0.0.1:9",), MD5), tmp_path)
     assert "--root" in caught.value.hint
+
+
+@pytest.mark.feature("LA-12")
+def test_synthetic_images_need_no_disk_and_are_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISCERN_CACHE", str(tmp_path / "nothing"))
+    first, second = read_catalog("synthetic", None), read_catalog("synthetic", None)
+    assert [256, 64] == [len(pixels) for pixels in first.pixels.values()]
+    for split in ("train", "test"):
+        assert (first.pixels[split] == second.pixels[split]).all()
+        assert (first.targets[split] == second.targets[split]).all()
+    assert 10 == len(np.unique(first.targets["test"]))
+    assert not (tmp_path / "nothing").exists()

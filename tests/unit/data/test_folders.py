@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from discern.base.errors import DataError
-from discern.data.folders import list_folder, list_images
+from discern.data.folders import list_folder, list_images, walk_images
 
 
 def test_classes_are_the_folders_and_nested_files_belong_to_them(tmp_path, save_image):
@@ -92,3 +92,47 @@ def test_empty_class_of_a_split_is_an_error_that_names_it(tmp_path, save_image):
 def test_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no images in the folder"):
         list_folder(tmp_path)
+
+
+def test_root_class_folder_and_file_may_be_links(tmp_path, save_image):
+    save_image(tmp_path / "store" / "1.jpg")
+    save_image(tmp_path / "other.jpg")
+    (tmp_path / "real" / "dog").mkdir(parents=True)
+    (tmp_path / "real" / "cat").symlink_to(tmp_path / "store")
+    (tmp_path / "real" / "dog" / "2.jpg").symlink_to(tmp_path / "other.jpg")
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    listing = list_folder(tmp_path / "root")
+    assert ["cat/1.jpg", "dog/2.jpg"] == listing.locations.paths.tolist()
+    assert (["cat", "dog"], "root", ()) == (listing.labels, listing.name, listing.faults)
+
+
+def test_each_loop_is_told_once_however_it_is_met(tmp_path, save_image):
+    for name in ("a", "b"):
+        save_image(tmp_path / name / f"{name}.jpg")
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "self").symlink_to("self")
+    tree = walk_images(tmp_path)
+    assert ["a/a.jpg", "a/to_b/b.jpg", "b/b.jpg", "b/to_a/a.jpg"] == tree.paths
+    assert [("link", "a/to_b/self"), ("link", "a/to_b/to_a")] == [f[:2] for f in tree.faults]
+
+
+def test_links_that_multiply_end(tmp_path, save_image):
+    depth = 24  # 2^24 ways down
+    for level in range(depth):
+        (tmp_path / "s" / str(level)).mkdir(parents=True)
+        for twin in ("x", "y"):
+            (tmp_path / "s" / str(level) / twin).symlink_to(tmp_path / "s" / str(level + 1))
+    save_image(tmp_path / "s" / str(depth) / "1.jpg")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "cat").symlink_to(tmp_path / "s" / "0")
+    tree = walk_images(tmp_path / "root")
+    assert 0 < len(tree.paths) <= 1000
+    assert any("again and again" in fault[2] for fault in tree.faults)
+
+
+def test_empty_class_is_a_fault_when_lenient(tmp_path, save_image):
+    save_image(tmp_path / "cat" / "1.jpg")
+    (tmp_path / "wolf").mkdir()
+    listing = list_folder(tmp_path, lenient=True)
+    assert [("empty", "wolf")] == [fault[:2] for fault in listing.faults]

@@ -257,7 +257,7 @@ def test_record_makes_an_equal_preprocess():
         {"crop_pct": 1.5},
         {"interpolation": "bilinaer"},
         {"fit": "stretch"},
-        {"depth": 16},
+        {"depth": 12},
         {"height": 0},
     ],
 )

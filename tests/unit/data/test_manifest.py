@@ -110,6 +110,53 @@ def test_any_class_name_survives_the_file(form, names, tmp_path_factory):
     assert_equal(wanted, read_manifest(folder / f"m{form}"))
 
 
+NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+# Not the manifest's own columns; blanks at the ends of a column's name do not survive a CSV.
+HEAD_NAME = st.from_regex(r"[a-zäöü][a-zäöü0-9 ]{0,8}[a-zäöü]", fullmatch=True).filter(
+    lambda name: name not in {"id", "path", "split", "fold", "group", "weight", "origin"}
+)
+
+
+@st.composite
+def several_heads(draw):
+    count = draw(st.integers(1, 5))
+    heads = []
+    for name in draw(st.lists(HEAD_NAME, min_size=1, max_size=4, unique=True)):
+        classes = tuple(draw(st.lists(NAME, min_size=1, max_size=4, unique=True)))
+        if draw(st.booleans()):
+            numbers = st.lists(st.integers(-1, len(classes) - 1), min_size=count, max_size=count)
+            heads.append(Head(name, "single", classes, np.array(draw(numbers), np.int64)))
+        else:
+            cell = st.sampled_from([0.0, 1.0, 0.25, float("nan")])
+            row = st.lists(cell, min_size=len(classes), max_size=len(classes))
+            rows = draw(st.lists(row, min_size=count, max_size=count))
+            heads.append(Head(name, "multi", classes, np.array(rows, np.float32)))
+    return tuple(heads)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(heads=several_heads())
+@settings(max_examples=40, deadline=None)
+def test_any_heads_survive_the_file(form, heads, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    count = len(heads[0].targets)
+    paths = [f"{number}.jpg" for number in range(count)]
+    wanted = manifest(folder, paths, heads=heads, split=np.zeros(count, np.int8))
+    write_manifest(wanted, folder / f"m{form}")
+    assert_equal(wanted, read_manifest(folder / f"m{form}"))
+
+
+def test_counts_of_several_heads_are_by_head_and_of_tags_by_yes(tmp_path):
+    value = full(tmp_path).with_split(np.array([0, 0, 0, 2]))
+    assert {
+        "train": {"color/red": 1, "color/2": 1, "tags/old": 1, "tags/new": 3},
+        "test": {"color/red": 1, "color/2": 0, "tags/old": 0, "tags/new": 0},
+    } == value.counts()
+    assert {"train": 3, "test": 1} == value.sizes()
+    tags = replace(value, heads=value.heads[1:])
+    assert {"old": 1, "new": 3} == tags.counts()["train"]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_newer_version_is_a_clear_error(form, tmp_path, monkeypatch):
     monkeypatch.setattr("discern.data.manifest_files.VERSION", 2)
@@ -249,3 +296,14 @@ def test_jsonl_has_one_object_a_line(tmp_path):
 def test_locations_of_another_length_are_refused():
     with pytest.raises(DataError, match="differ in length"):
         manifest(locations=Locations.files(["only.jpg"]))
+
+
+def test_several_labels_an_image_are_not_taken_for_one(tmp_path):
+    tags = full(tmp_path)
+    with pytest.raises(DataError, match="several label columns"):
+        _ = tags.targets
+    alone = replace(tags, heads=tags.heads[1:])
+    for name in ("targets", "classes"):
+        with pytest.raises(DataError, match="several labels an image") as caught:
+            getattr(alone, name)
+        assert "kind: single" in caught.value.hint

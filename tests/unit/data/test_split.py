@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discern.base.errors import DataError
-from discern.data.split import TEST, TRAIN, VAL, SplitRule, complete_split
+from discern.data.split import TEST, TRAIN, VAL, SplitRule, complete_split, held_counts
 
 CLASSES = ("a", "b", "c")
 sizes = st.lists(st.integers(3, 60), min_size=3, max_size=3)
@@ -119,3 +119,10 @@ def test_held_out_val_needs_three_images_of_a_class():
     codes[0] = TEST
     with pytest.raises(DataError, match="too few"):
         complete_split(ids, targets, CLASSES, codes, SplitRule())
+
+
+def test_held_counts_leave_one_image_for_every_split():
+    assert [15, 15] == held_counts(100, [0.15, 0.15])
+    assert [1, 1] == held_counts(3, [0.9, 0.9])
+    assert [8, 1] == held_counts(10, [0.8, 0.5])
+    assert [1] == held_counts(9, [0.01])

@@ -65,7 +65,7 @@ def eval_request(shared_data: Path, name: str, table: str, label: str, **more: A
         arguments={"model": name, "data": table, **more},
         pairs=[
             ("--weights", "model.weights", weights),
-            ("--label", "data.label", label),
+            ("--label", "data.labels", label),
             ("--interpolation", "data.interpolation", "bilinear"),
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,11 @@ class DataConfig(Section):
         description="separate test data; 'val' reports on the images that the model was chosen on",
     )
     root: str | None = Field(None, description="folder with a built-in set's original files")
-    label: str | None = Field(None, description="label column of a table; default: found by name")
+    labels: str | list[str | dict[str, Any]] | dict[str, dict[str, Any] | None] | None = Field(
+        None,
+        description="label columns of a table: NAME, [NAME, ...], or {NAME: {kind: multi, "
+        "delimiter: ;}}; default: found by name",
+    )
     classes: list[str] | None = Field(
         None, description="class names in order; default: sorted names"
     )
@@ -42,8 +46,15 @@ class DataConfig(Section):
     image_size: ImageSide | list[ImageSide] | None = Field(
         None, description="side, or [height, width], in pixels; default: by network and images"
     )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1 gray, 3 RGB; default: gray if at least 95 % of the images are"
+    channels: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="1 gray, 3 RGB, or the number of bands of arrays and TIFF pages; default: "
+        "gray if at least 95 % of the images are",
+    )
+    depth: Literal[8, 16] = Field(
+        8, description="bits of a value: 16 reads 16-bit images in full, 8 scales them down"
     )
     fit: Literal["crop", "pad", "squish"] = Field(
         "crop", description="how an image of another shape is brought to the network's"

@@ -35,7 +35,23 @@ class StageConfig(Section):
     )
     augment: Spec = Field(
         default_factory=lambda: Spec(name="auto"),
-        description="auto, none, small, photo and arguments",
+        description="auto, none, small, photo, own; light, standard, heavy, randaugment, mxnet "
+        "and other presets; and arguments",
+    )
+    mixup: float = Field(
+        0.0, ge=0.0, description="mix pairs of images: shape of the share's beta distribution"
+    )
+    cutmix: float = Field(
+        0.0, ge=0.0, description="paste parts of images: shape of the share's beta distribution"
+    )
+    close_aug: int = Field(0, ge=0, description="last epochs with the gentle augmentation only")
+    sampler: Spec = Field(
+        default_factory=lambda: Spec(name="all"),
+        description="images of an epoch: all; classes evened out by down, up or a number of images "
+        "per class; weighted; shards",
+    )
+    epoch_size: int | None = Field(
+        None, ge=1, description="images per epoch, out of the endless row of whole epochs"
     )
     trainable: str | list[str] = Field(
         "all", description="all, head, or patterns of parameter names"
