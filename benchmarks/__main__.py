@@ -11,8 +11,16 @@ import os
 import subprocess
 import sys
 
-NAMES = ("small_images", "photos", "packing", "data_check", "trainer_overhead", "start_up")
-_ON_DATA = ("small_images", "photos", "packing", "data_check")
+NAMES = (
+    "small_images",
+    "photos",
+    "photos_ffcv",
+    "packing",
+    "data_check",
+    "trainer_overhead",
+    "start_up",
+)
+_ON_DATA = ("small_images", "photos", "photos_ffcv", "packing", "data_check")
 
 
 def main() -> int:

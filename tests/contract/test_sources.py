@@ -149,6 +149,33 @@ def test_mean_and_std_are_those_of_all_pixels(described):
     assert np.allclose(values.std(0), std, atol=1e-6)
 
 
+def test_sixteen_bit_of_files_and_arrays_is_kept_and_measured(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (COUNT, 6, 8, 1), dtype=np.uint16)
+    for number in range(COUNT):
+        Image.fromarray(deep[number, :, :, 0]).save(tmp_path / f"{number:02d}.png")
+    on_disk = manifest(Locations.files([f"{n:02d}.png" for n in range(COUNT)]), tmp_path)
+    where = array(tmp_path).locations
+    in_memory = manifest(where, tmp_path, {where.container_names[0]: deep})
+    wanted = preprocess(channels=1, mean=(0.0,), std=(1.0,), depth=16)
+    for described in (on_disk, in_memory):
+        source = open_source(described)
+        assert np.array_equal(deep, load_resident(source, np.arange(COUNT), wanted, threads=2))
+        mean, std = measure_mean_std(source, np.arange(COUNT), wanted)
+        assert np.allclose([deep.mean() / 65535, deep.std() / 65535], [*mean, *std], atol=1e-6)
+
+
+def test_channels_that_are_not_the_networks_are_an_error_that_names_the_image(tmp_path):
+    where = array(tmp_path).locations
+    five = np.zeros((COUNT, 6, 8, 5), np.uint8)
+    source = open_source(manifest(where, tmp_path, {where.container_names[0]: five}))
+    with pytest.raises(DataError, match="other channels") as caught:
+        load_resident(source, np.arange(COUNT), preprocess())
+    assert (source.name(0), "--channels 5 trains on all of them") == (
+        caught.value.where,
+        caught.value.hint,
+    )
+
+
 def test_unreadable_image_is_an_error_that_names_it(tmp_path):
     described = files(tmp_path)
     (tmp_path / "07.png").write_bytes(png(7)[:40])

@@ -239,6 +239,7 @@ def test_unknown_name_is_refused_with_the_nearest(
     assert (1 if arguments[:2] == ("runs", "show") else 2) == ended.code
 
 
+@pytest.mark.feature("PP-02")
 def test_unknown_key_in_a_file_is_placed_by_file_and_line(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("seed: 3\nstages:\n  train:\n    epohcs: 2\n", encoding="utf-8")

@@ -147,10 +147,10 @@ def relabel(
     manifest, report = give_labels(scanned.manifest, table, **chosen(flags, "relabel", RELABEL))
     for line in report.lines():
         console.result(line)
-    write_new_manifest(manifest, out, console)
-    if overlay is not None:
+    if overlay is not None:  # first: without it the new labels could not be taken back
         write_overlay(report.overlay, Path(overlay))
         console.say(f"changes  {overlay}: `--reverse` with it takes them back")
+    write_new_manifest(manifest, out, console)
     console.emit({"manifest": out, **report.record()})
     return 0
 

@@ -28,6 +28,9 @@ WAY_IN = (
     _flag("--test", "test", "text", "test data, of any kind", _PARTS),
     _flag("--root", "root", "text", "folder of a built-in set's files, or of a .lst", _ALL),
     _flag("--label", "label", "names", "label column; may be given again", _ALL),
+    _flag(
+        "--label-delimiter", "label_delimiter", "text", "between the labels of a --label cell", _ALL
+    ),
     _flag("--lst", "lst", "text", "a .lst whose labels replace those of a .rec", _ALL),
     _flag("--tag2class", "class_index", "text", "JSON of class names and numbers", _ALL),
     _flag(
@@ -149,6 +152,15 @@ def way_in(flags: Pairs, command: str) -> dict[str, Any]:
     given = chosen(flags, command, WAY_IN)
     if "label" in given and len(given["label"]) == 1:
         given["label"] = given["label"][0]
+    delimiter = given.pop("label_delimiter", None)
+    if delimiter is not None:
+        if "label" not in given:
+            raise ConfigError(
+                "a delimiter needs its column", where="--label-delimiter", got=delimiter,
+                expected="--label NAME --label-delimiter ';'",
+            )  # fmt: skip
+        names = [given["label"]] if isinstance(given["label"], str) else given["label"]
+        given["label"] = {name: {"kind": "multi", "delimiter": delimiter} for name in names}
     rule = given.get("on_bad_image", "error")
     if rule not in ("error", "skip"):
         raise ConfigError(

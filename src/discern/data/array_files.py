@@ -26,6 +26,7 @@ from discern.data.idx_files import read_idx
 from discern.data.label_columns import LABEL, LabelColumn
 from discern.data.listing import Listing
 from discern.data.manifest import NO_SPLIT, SPLITS, Locations
+from discern.data.pixel_arrays import Pixels
 
 NPZ_SUFFIX: Final = ".npz"
 # Names of (images, labels) in a .npz, the first pair that is there counts; {} is a split's name.
@@ -37,6 +38,8 @@ _WHOLE_NAMES: Final = (
 )  # fmt: skip
 _SPELLINGS: Final = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _CLASS_NAMES: Final = ("classes", "class_names", "label_names")
+# As many as a network is built for (`data.channels`).
+_MOST_CHANNELS: Final = 1024
 # Of the machine's memory, arrays may take up this share.
 _MEMORY_SHARE: Final = 0.5
 _IDX_IMAGES: Final = re.compile(r"(.+)-images[-.]idx3-ubyte(\.gz)?$")
@@ -51,11 +54,11 @@ _CIFAR_BATCH: Final = re.compile(r"(data_batch_[1-5]|test_batch)(\.bin)?$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayPart:
-    """Images of one split: `pixels` uint8 [N, H, W, C], `labels` one an image or float32 [N, K]."""
+    """Images of one split: `pixels` [N, H, W, C], `labels` one an image or float32 [N, K]."""
 
     name: str
     split: int
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     labels: NDArray[Any] | None
 
 
@@ -168,8 +171,8 @@ def list_catalog(data: CatalogData, *, root: Path, prefix: str, name: str) -> Li
 def list_npz(path: Path) -> Listing:
     """The images in a `.npz`: `x_train, y_train, x_test, y_test`, or `images, labels`, or alike.
 
-    uint8 [N, H, W] or [N, H, W, C] (or [N, C, H, W]); labels [N], or [N, K] of 0 and 1 for several
-    an image; `classes`, if there, names them. Raises DataError.
+    uint8 or uint16 [N, H, W] or [N, H, W, C] (or [N, C, H, W]); labels [N], or [N, K] of 0 and 1
+    for several an image; `classes`, if there, names them. Raises DataError.
     """
     arrays = _read_npz(path)
     folded = {name.casefold(): name for name in arrays}
@@ -183,8 +186,10 @@ def list_npz(path: Path) -> Listing:
         )
     place = path.absolute()
     parts = []
+    every = [arrays[folded[images]] for _, images, _ in pairs]
+    deep = any(one.dtype.kind in "ui" and one.size and one.max() > 255 for one in every)
     for split, images, labels in pairs:
-        pixels = _pixels(arrays[folded[images]], images, path)
+        pixels = _pixels(arrays[folded[images]], images, path, deep=deep)
         given = folded.get(labels)
         answers = None if given is None else _labels(arrays[given], len(pixels), labels, path)
         container = f"{place}#{folded[images]}"
@@ -249,30 +254,31 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _pixels(array: NDArray[Any], name: str, path: Path) -> NDArray[np.uint8]:
+def _pixels(array: NDArray[Any], name: str, path: Path, *, deep: bool) -> Pixels:
     where = f"{path}: {name}"
-    if array.dtype.kind not in "ui" or (array.size and not 0 <= array.min() <= array.max() <= 255):
+    whole = array.dtype.kind in "ui"
+    if not whole or (array.size and not 0 <= array.min() <= array.max() <= 65535):
         raise DataError(
-            "the pixels are not whole numbers from 0 to 255",
+            "the pixels are not whole numbers from 0 to 255, or to 65535",
             where=where,
             got=f"{array.dtype} from {array.min():g} to {array.max():g}"
             if array.size and array.dtype.kind in "uifb"
             else str(array.dtype),
-            expected="uint8",
+            expected="uint8 or uint16",
             hint="save (255 * images).round().astype('uint8') for values from 0 to 1",
         )
     if array.ndim == 3:
         array = array[:, :, :, None]
-    elif array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] in (1, 3):
+    elif array.ndim == 4 and array.shape[3] not in (1, 3) and array.shape[1] < min(array.shape[2:]):
         array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or not array.size:
+    if array.ndim != 4 or array.shape[3] > _MOST_CHANNELS or not array.size:
         raise DataError(
             "the array has no shape of images",
             where=where,
             got=str(list(array.shape)),
-            expected="[N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels",
+            expected="[N, H, W], [N, H, W, C] or [N, C, H, W], C at most 1024",
         )
-    return np.ascontiguousarray(array, dtype=np.uint8)
+    return np.ascontiguousarray(array, dtype=np.uint16 if deep and array.itemsize > 1 else np.uint8)
 
 
 def _labels(array: NDArray[Any], count: int, name: str, path: Path) -> NDArray[Any]:

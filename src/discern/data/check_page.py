@@ -20,7 +20,7 @@ from discern.base.files import write_text
 from discern.base.page_style import STYLE
 from discern.data.check_findings import KINDS, SEVERITIES, UNREADABLE, CheckReport, Finding
 from discern.data.check_size_chart import sizes_svg
-from discern.data.images import Pixels
+from discern.data.images import Pixels, viewable
 
 # Nothing may be fetched and nothing run, whatever a class name or path holds.
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -303,11 +303,10 @@ def _list(texts: Sequence[str]) -> str:
 
 
 def _data_uri(pixels: Pixels) -> str:
-    """A small JPEG of uint8 [H, W, C]; tiny images are enlarged without smoothing."""
+    """A small JPEG of [H, W, C] as `viewable` shows it; tiny images are enlarged unsmoothed."""
     from PIL import Image
 
-    flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-    image = Image.fromarray(np.ascontiguousarray(flat))
+    image = Image.fromarray(np.ascontiguousarray(viewable(pixels)))
     scale = _THUMBNAIL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     way = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS

@@ -42,9 +42,7 @@ def load_pixels(image: PillowImage, name: str) -> PillowImage:
         # Pillow computes with what stands in a damaged TIFF directory: fractions as offsets.
         if image.format != "TIFF":
             raise
-        raise DataError(
-            "the image is damaged or cut off", where=name, got=f"its TIFF directory: {error}"
-        ) from error
+        raise _damaged(name, f"its TIFF directory: {error}") from error
     return image
 
 
@@ -110,17 +108,31 @@ def read_bands(image: PillowImage, data: bytes, channels: int, name: str) -> Pix
             )
         pages.append(_tiff_page(image, data, name, first=not pages))
         bands += pages[-1].shape[2]
-        try:
-            image.seek(len(pages))
-        except EOFError:
+        if not _next_page(image, len(pages), name):
             return np.concatenate(pages, axis=2)
     raise DataError(
         "the image has other channels than the network",
         where=name,
-        got=f"{getattr(image, 'n_frames', len(pages))} pages",
+        got=f"{bands} or more",
         expected=channels,
         hint="--channels N trains on all of them",
     )
+
+
+def _next_page(image: PillowImage, number: int, name: str) -> bool:
+    """Go to page `number` of a TIFF; False if there is none."""
+    try:
+        image.seek(number)
+    except EOFError:
+        return False
+    except (TypeError, KeyError) as error:
+        # Pillow looks up what stands in a damaged TIFF directory.
+        raise _damaged(name, f"the directory of page {number + 1}: {error}") from error
+    return True
+
+
+def _damaged(name: str, got: str) -> DataError:
+    return DataError("the image is damaged or cut off", where=name, got=got)
 
 
 def _tiff_page(image: PillowImage, data: bytes, name: str, *, first: bool) -> Pixels:
@@ -166,9 +178,12 @@ def _decode(image: PillowImage, data: bytes, name: str) -> Pixels:
             where=name,
             expected="RGB with the bands of a pixel side by side",
         )
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise _damaged(name, str(error)) from error
     if values is None or values.ndim != 3 or values.dtype not in (np.uint8, np.uint16):
-        raise DataError("the image is damaged or cut off", where=name, got="no color in 16 bit")
+        raise _damaged(name, "no color in 16 bit")
     if image.format == "PNG" and data[_PNG_TYPE] == 4:
         return np.ascontiguousarray(values[:, :, 2:])  # OpenCV repeats the grey before alpha
     order = [2, 1, 0, 3][: values.shape[2]]

@@ -56,10 +56,16 @@ class ImageFacts:
     largest: tuple[int, int]
     all_equal: bool
     grey_share: float
+    bands: int | None = None
 
     @property
     def channels(self) -> int:
-        """1 if at least 95 % of the images are grey, else 3."""
+        """The arrays' own number if all have it; 1 if at least 95 % of the images are grey, else 3.
+
+        Arrays of several numbers, and files, count as grey or RGB.
+        """
+        if self.bands is not None:
+            return self.bands
         return 1 if self.grey_share >= GREY_SHARE else 3
 
 
@@ -71,6 +77,7 @@ class Inspection:
     errors: list[str | None]
     sizes: NDArray[np.int64]
     grey: NDArray[np.bool_]
+    bands: frozenset[int] = frozenset()  # numbers of channels of arrays, none of files
 
 
 def inspect_listing(listing: Listing, threads: int, progress: Progress | None) -> Inspection:
@@ -125,13 +132,14 @@ def _inspect_arrays(listing: Listing) -> Inspection:
     where = listing.locations
     arrays = [listing.arrays[name] for name in where.container_names]
     digests, sizes, grey = [], [], []
+    bands = frozenset(array.shape[-1] for array in arrays)
     for container, offset in zip(where.containers, where.offsets, strict=True):
         pixels = arrays[int(container)][int(offset)]
         digests.append(hash_bytes(np.ascontiguousarray(pixels).data))
         sizes.append(pixels.shape[:2])
         grey.append(pixels.shape[2] == 1)
     return Inspection(
-        digests, [None] * len(digests), np.array(sizes, dtype=np.int64), np.array(grey)
+        digests, [None] * len(digests), np.array(sizes, dtype=np.int64), np.array(grey), bands
     )
 
 
@@ -147,6 +155,7 @@ def image_facts(inspection: Inspection, sound: NDArray[np.int64]) -> ImageFacts:
         largest=(int(heights.max()), int(widths.max())),
         all_equal=bool((sizes == sizes[0]).all()),
         grey_share=float(inspection.grey[sound].mean()),
+        bands=next(iter(inspection.bands)) if len(inspection.bands) == 1 else None,
     )
 
 

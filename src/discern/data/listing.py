@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from discern.base.errors import DataError
 from discern.data.label_columns import LabelColumn, join_columns, match_columns
 from discern.data.manifest import NO_SPLIT, SPLITS, Locations, join_locations
+from discern.data.pixel_arrays import Pixels
 
 # File names that are taken for images.
 SUFFIXES = frozenset(
@@ -49,7 +50,7 @@ class Listing:
     fold: NDArray[np.int32] | None = None
     group: NDArray[np.str_] | None = None
     weight: NDArray[np.float32] | None = None
-    arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    arrays: dict[str, Pixels] = field(default_factory=dict)
     heads: tuple[LabelColumn, ...] = ()
     faults: tuple[Fault, ...] = ()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import DataError
 from discern.base.files import hash_json
+from discern.data.pixel_arrays import Pixels
 
 SPLITS: Final = ("train", "val", "test")
 NO_SPLIT: Final = -1
@@ -123,7 +124,7 @@ class Manifest:
     weight: NDArray[np.float32] | None = None
     origin: NDArray[np.str_] | None = None
     confidence: NDArray[np.float32] | None = None
-    arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
+    arrays: dict[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = self.locations

@@ -19,9 +19,10 @@ from discern.base.files import write_json
 from discern.data.inspection import Problem
 from discern.data.pack_plan import Group, PackOptions
 from discern.data.pack_writers import Part
-from discern.data.shard_index import PackedSet, read_packed_set
+from discern.data.shard_index import STATE_FILE, PackedSet, read_packed_set
 
-STATE_FILE: Final = ".packing.json"
+__all__ = ["STATE_FILE", "PackState", "only_packer", "open_state", "refused_image"]
+
 _VERSION: Final = 1
 
 

@@ -23,6 +23,7 @@ from discern.data.shard_index import (
     index_path,
     read_index_file,
     read_packed_set,
+    refuse_unfinished,
 )
 from discern.data.sources import in_threads
 from discern.data.tar_shards import TAR_SUFFIX
@@ -66,6 +67,8 @@ def verify_packed(
     gets images. Raises DataError for nothing packed, or files that have no index of ours.
     """
     path = Path(path)
+    if path.is_dir():
+        refuse_unfinished(path)
     problems: list[Problem] = []
     indexed = list(_indexed_files(path, problems))
     total = sum(len(index) for _, index in indexed)

@@ -85,6 +85,7 @@ def resplit(
         images=len(result),
         counts=_counts(result, plan),
         folds=_fold_counts(result) if plan.way == "folds" else {},
+        sizes=_sizes(result),
         dropped=dropped,
         left_out=int(left_out.sum()),
         together=int(several.sum()),
@@ -341,6 +342,16 @@ def _fold_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
         f"fold {number}": class_counts(manifest.heads[0], _rows(fold == number))
         for number in range(int(fold.max()) + 1)
     }
+
+
+def _sizes(manifest: Manifest) -> dict[str, int]:
+    """Images by split and by fold."""
+    names = dict(enumerate(SPLITS)) | {NO_SPLIT: "none"}
+    sizes = {name: int((manifest.split == code).sum()) for code, name in names.items()}
+    fold = manifest.fold
+    if fold is not None:
+        sizes |= {f"fold {n}": int((fold == n).sum()) for n in range(int(fold.max(initial=-1)) + 1)}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def _rows(mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -335,5 +335,6 @@ def _joined_facts(inspections: list[Inspection], sound: list[NDArray[np.int64]])
         [],
         np.concatenate([i.sizes[rows] for i, rows in zip(inspections, sound, strict=True)]),
         np.concatenate([i.grey[rows] for i, rows in zip(inspections, sound, strict=True)]),
+        frozenset().union(*(i.bands for i in inspections)),
     )
     return image_facts(joined, np.arange(len(joined.sizes), dtype=np.int64))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from discern.data.folders import link_notes
 from discern.data.inspection import Inspection, Problem, image_facts
 from discern.data.label_columns import join_columns
 from discern.data.listing import Listing
@@ -91,7 +92,12 @@ def summarize(parts: Sequence[Listing], inspections: Sequence[Inspection]) -> Sc
         sizes=sizes,
         channels=channels,
         problems=tuple(problems),
-        notes=tuple(note for part in parts for note in part.notes),
+        notes=tuple(
+            note
+            for part in parts
+            for note in part.notes
+            if note not in link_notes(list(part.faults))  # told as problems already
+        ),
     )
 
 
@@ -118,6 +124,7 @@ def _sizes(
         [],
         np.concatenate([i.sizes[rows] for i, rows in zip(inspections, sound, strict=True)]),
         np.concatenate([i.grey[rows] for i, rows in zip(inspections, sound, strict=True)]),
+        frozenset().union(*(i.bands for i in inspections)),
     )
     facts = image_facts(joined, np.arange(len(joined.sizes), dtype=np.int64))
     sizes = {

@@ -17,6 +17,8 @@ from discern.base.files import write_bytes, write_json
 
 INDEX_SUFFIX: Final = ".index.json"
 DATASET_FILE: Final = "dataset.json"
+# What an unfinished pack has done so far: see `pack_state`.
+STATE_FILE: Final = ".packing.json"
 # The index of a folder of image files lies in it.
 FOLDER_INDEX: Final = "images" + INDEX_SUFFIX
 _VERSION: Final = 1
@@ -40,6 +42,16 @@ class IndexedImage(NamedTuple):
     length: int
     digest: str
     label: Any
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Raise DataError if a pack into `folder` was stopped: a part would be taken for the whole."""
+    if (folder / STATE_FILE).exists():
+        raise DataError(
+            "the pack in this folder is unfinished",
+            where=folder,
+            hint="the same `discern data pack` (or unpack) command again goes on with it",
+        )
 
 
 @dataclass(slots=True)

@@ -111,6 +111,7 @@ class SplitPlan:
 class SplitReport:
     """What came of a plan. `counts`: images by split (or "none") and class; `folds`: the same.
 
+    `sizes`: images of each of these, which are fewer where an image has several classes.
     `dropped`: classes below the least, with their images. `left_out`: images beyond the counts.
     `together`: images in units of several, `units` of these, `largest` images in one.
     """
@@ -119,6 +120,7 @@ class SplitReport:
     images: int
     counts: dict[str, dict[str, int]]
     folds: dict[str, dict[str, int]]
+    sizes: dict[str, int]
     dropped: dict[str, int]
     left_out: int
     together: int
@@ -139,8 +141,7 @@ class SplitReport:
         lines = []
         for name, numbers in [*self.counts.items(), *self.folds.items()]:
             classes = sum(1 for label, count in numbers.items() if label and count)
-            total = sum(numbers.values())
-            lines.append(f"{name:<8} {total:>9,} images in {classes} classes")
+            lines.append(f"{name:<8} {self.sizes[name]:>9,} images in {classes} classes")
         if self.dropped:
             lines.append(
                 f"dropped  {sum(self.dropped.values()):>9,} images of {len(self.dropped)} classes "

@@ -52,6 +52,7 @@ class _Seen(NamedTuple):
     mode: str
     format: str
     grey: bool
+    bands: int = 0  # channels of an array, 0 for a file
 
 
 def describe(
@@ -155,7 +156,8 @@ def _look(source: Source, row: int) -> _Seen | DataError:
         if not isinstance(image, bytes):
             height, width, channels = image.shape
             grey = channels == 1
-            return _Seen(height, width, image.nbytes, "L" if grey else "RGB", _RAW, grey)
+            mode = {1: "L", 3: "RGB"}.get(channels, f"{channels} channels")
+            return _Seen(height, width, image.nbytes, mode, _RAW, grey, channels)
         header = read_header(image, name=source.name(row))
     except DataError as error:
         return error
@@ -178,6 +180,9 @@ def _preprocess(seen: Sequence[_Seen]) -> Preprocess:
         short = float(np.median([min(entry.height, entry.width) for entry in seen]))
         height = width = next((size for size in _SIZES if size >= short), _SIZES[-1])
     channels = 1 if sum(entry.grey for entry in seen) >= GREY_SHARE * len(seen) else 3
+    bands = {entry.bands for entry in seen}
+    if len(bands) == 1:
+        channels = bands.pop() or channels
     return Preprocess(
         height=max(height, _LEAST_SIZE),
         width=max(width, _LEAST_SIZE),

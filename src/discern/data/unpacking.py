@@ -17,7 +17,7 @@ from discern.data.pack_plan import PackOptions
 from discern.data.packed_check import verify_packed
 from discern.data.packing import pack
 from discern.data.record_data import is_records, list_records
-from discern.data.shard_index import ShardIndex, read_index_file
+from discern.data.shard_index import ShardIndex, read_index_file, refuse_unfinished
 from discern.data.tar_shards import is_shards, list_shards
 
 
@@ -93,6 +93,8 @@ def unpack(
 def _list_packed(path: Path) -> Listing:
     if not path.exists():
         raise DataError("there is no such file or folder", where=path)
+    if path.is_dir():
+        refuse_unfinished(path)
     if is_records(path):
         return list_records(path)
     if is_shards(path):

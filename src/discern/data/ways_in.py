@@ -34,6 +34,7 @@ from discern.data.manifest import Manifest
 from discern.data.manifest_files import is_manifest, read_manifest
 from discern.data.record_data import is_records, list_records
 from discern.data.record_files import list_lst
+from discern.data.shard_index import refuse_unfinished
 from discern.data.table_files import TABLE_SUFFIXES, is_table
 from discern.data.tables import list_table
 from discern.data.tar_shards import is_shards, list_shards
@@ -209,6 +210,7 @@ def _list_any_table(path: Path, way: WayIn, progress: Progress | None) -> Listin
 
 
 def _list_folder(path: Path, way: WayIn, progress: Progress | None) -> Listing:
+    refuse_unfinished(path)
     tree = walk_images(path)
     if not tree.paths:
         return _list_folder_without_images(path, tree, way, progress)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from torch import nn
 
+from discern.data.pixel_arrays import white_of
 from discern.exporting.content import BundleContent
 
 VERSION: Final = 1
@@ -24,10 +25,11 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, 
 def opens_in_timm(content: BundleContent) -> bool:
     """Whether timm and Hugging Face readers open the bundle as it is.
 
-    They do RGB timm networks, and know nothing of a normalization of each image by itself.
+    They do RGB timm networks in 8 bit, and know nothing of a normalization of each image by itself.
     """
     preprocess = content.preprocess
-    return not content.own and preprocess.channels == 3 and not preprocess.per_image
+    usual = preprocess.channels == 3 and preprocess.depth == 8 and not preprocess.per_image
+    return not content.own and usual
 
 
 def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def processor_config(content: BundleContent) -> dict[str, Any]:
         "do_center_crop": preprocess.fit == "crop",
         "crop_size": {"height": preprocess.height, "width": preprocess.width},
         "do_rescale": True,
-        "rescale_factor": 1 / 255,
+        "rescale_factor": 1 / white_of(preprocess.depth),
         "do_normalize": True,
         "image_mean": list(preprocess.mean),
         "image_std": list(preprocess.std),

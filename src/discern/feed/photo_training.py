@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 from discern.data.images import Pixels, Preprocess, decode_image, set_channels
+from discern.data.pixel_arrays import set_depth
 from discern.data.sources import Source
 from discern.feed.augment import PhotoAugment
 from discern.feed.photo import CropBox, ReadImage, photo_reader, random_crop
@@ -99,7 +100,7 @@ class PhotoCutter:
                 return found
             pixels = decode_image(image, channels=self._channels, name=source.name(position))
         else:
-            pixels = set_channels(image, self._channels)
+            pixels = set_channels(set_depth(image, 8), self._channels)
         box = random_crop(pixels.shape[0], pixels.shape[1], self._augment, row)
         part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
         return part, self._turn(UPRIGHT, row)

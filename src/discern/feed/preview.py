@@ -25,13 +25,14 @@ from discern.feed.augment import (
     PhotoAugment,
     Policy,
     SmallImageAugment,
-    apply_policy,
+    change_pixels,
     framing_of,
 )
 from discern.feed.draws import Draws, Operation
 from discern.feed.framing import framing_reader
 from discern.feed.normalize import as_stored
 from discern.feed.photo import ReadImage, photo_reader
+from discern.feed.pixel_kinds import check_augment
 from discern.feed.windows import check_pad, crop_batch, draw_shifts
 
 # Images of a preview.
@@ -126,7 +127,10 @@ def preview_images(
         stored = as_stored(torch.from_numpy(augmented))
         crop_batch(stored, framing, draw_shifts(framing, draws, numbers))
     if isinstance(augment, Policy):
-        augmented = apply_policy(augmented, augment, augment.table(draws, numbers))
+        check_augment(augment, preprocess)
+        stored = as_stored(torch.from_numpy(augmented))
+        changed = change_pixels(stored, augment, augment.table(draws, numbers))
+        augmented = changed.numpy().view(preprocess.dtype)
     return Preview(
         names=tuple(source.name(position) for position in chosen.tolist()),
         positions=chosen,

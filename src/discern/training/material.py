@@ -67,6 +67,7 @@ class Material:
         self._pixels: dict[str, Pixels] = {}
         side = max(preprocess.height, preprocess.width)
         size = len(manifest.ids) * preprocess.height * preprocess.width * preprocess.channels
+        size *= preprocess.dtype.itemsize
         self.resident = side <= RESIDENT_SIDE and size <= RESIDENT_BYTES
 
     def positions(self, split: str) -> NDArray[np.int64]:

@@ -205,6 +205,7 @@ def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
         interpolation=data["interpolation"],
         crop_pct=data["crop_pct"],
         fit=data["fit"],
+        depth=data.get("depth", 8),
         per_image=record.get("choices", {}).get("normalization", {}).get("per_image", False),
     )
     model_on_device = built.model.to(device.torch_device).eval()

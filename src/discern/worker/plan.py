@@ -223,6 +223,7 @@ def choose_preprocess(plan: TrainingPlan, built: BuiltModel) -> Preprocess:
         interpolation=data.interpolation or offered.interpolation,
         crop_pct=data.crop_pct or offered.crop_pct,
         fit=data.fit,
+        depth=data.depth,
     )
     mean, std = _normalization(plan, built, preprocess)
     stored = plan.choices.get("normalization", {})

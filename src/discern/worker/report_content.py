@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from discern.data.images import Pixels, decode_image
+from discern.data.images import Pixels, Preprocess, decode_image, viewable
+from discern.data.pixel_arrays import viewable_note
 from discern.data.sources import Source
 from discern.track.run import RunWriter
 from discern.training.material import Material
@@ -51,7 +50,7 @@ def report_content(
             f"discern runs show {run}",
             f"discern runs rerun {run}",
         ),
-        thumbnail=thumbnails(material.source),
+        thumbnail=thumbnails(material.source, material.preprocess),
     )
 
 
@@ -65,7 +64,7 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
         "images": ", ".join(f"{split} {count}" for split, count in counts.items()),
         "split": drawn if scanned.random_split else "as given",
         "network": f"{plan.config.model.name}, weights {plan.config.model.weights}",
-        "input": f"{preprocess.height} x {preprocess.width} x {preprocess.channels}",
+        **input_facts(preprocess),
         "recipe": plan.recipe,
         "device": str(plan.device),
         "precision": f"{precision['value']} ({precision['reason']})",
@@ -123,22 +122,31 @@ def evaluation_content(
         facts={
             "data": material.manifest.layout,
             "model": opened.name,
-            "input": f"{preprocess.height} x {preprocess.width} x {preprocess.channels}",
+            **input_facts(preprocess),
             "resampling": f"{preprocess.interpolation}, crop share {preprocess.crop_pct:g}",
             "device": str(opened.device),
         },
         warnings=(*warnings, *_data_warnings(left_out, metrics)),
-        thumbnail=thumbnails(material.source),
+        thumbnail=thumbnails(material.source, material.preprocess),
     )
 
 
-def thumbnails(source: Source) -> Callable[[int], Pixels]:
-    """Pixels of an image by its position, as it is in its file."""
+def input_facts(preprocess: Preprocess) -> dict[str, str]:
+    """What the network is given, and what of it the report's pictures do not show."""
+    size = f"{preprocess.height} x {preprocess.width} x {preprocess.channels}"
+    depth = "" if preprocess.depth == 8 else f", {preprocess.depth} bit"
+    note = viewable_note(preprocess.channels, preprocess.depth)
+    return {"input": size + depth} | ({} if note is None else {"pictures": note})
+
+
+def thumbnails(source: Source, preprocess: Preprocess) -> Callable[[int], Pixels]:
+    """A picture of an image by its position, uint8 RGB, of the size that it has in its file."""
+    channels = 3 if preprocess.channels == 1 else preprocess.channels
 
     def pixels(position: int) -> Pixels:
         image = source.read(position)
         if isinstance(image, bytes):
-            return decode_image(image, channels=3, name=source.name(position))
-        return np.ascontiguousarray(image)
+            image = decode_image(image, channels=channels, name=source.name(position))
+        return viewable(image)
 
     return pixels

@@ -200,6 +200,7 @@ def _announce(
     counts = ", ".join(f"{split} {count}" for split, count in split_counts(plan).items())
     console.say(f"data     {manifest.layout}: {len(manifest.classes)} classes, {counts}")
     size = f"{preprocess.height}x{preprocess.width}x{preprocess.channels}"
+    size += "" if preprocess.depth == 8 else f" in {preprocess.depth} bit"
     parameters = sum(p.numel() for p in built.model.parameters())
     console.say(
         f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, {built.origin}"

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from discern.base.files import write_bytes
-from discern.data.images import Pixels
+from discern.data.images import Pixels, viewable
 
 # A cell is at least this wide: smaller images are enlarged by whole factors, pixel by pixel.
 _CELL: Final = 112
@@ -20,7 +20,7 @@ _INK: Final = (20, 24, 31)
 
 
 def write_preview(rows: dict[str, Pixels], path: Path) -> None:
-    """Write a PNG with one captioned row of images for each of `rows`: uint8 [N, H, W, C]."""
+    """Write a PNG with one captioned row of images for each of `rows`: [N, H, W, C]."""
     from PIL import Image, ImageDraw
 
     shown = [_enlarged(pixels) for pixels in rows.values()]
@@ -45,5 +45,5 @@ def write_preview(rows: dict[str, Pixels], path: Path) -> None:
 def _enlarged(pixels: Pixels) -> Pixels:
     """RGB, each pixel repeated so that an image fills its cell."""
     factor = max(1, _CELL // pixels.shape[2])
-    colored = np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
+    colored = np.stack([viewable(image) for image in pixels])
     return np.repeat(np.repeat(colored, factor, axis=1), factor, axis=2)

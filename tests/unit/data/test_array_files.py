@@ -71,6 +71,26 @@ def test_names_as_labels_channels_first_and_wide_integers(tmp_path):
     assert np.array_equal(images.transpose(0, 2, 3, 1), next(iter(listing.arrays.values())))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_arrays_of_16_bit_and_of_any_channels_keep_their_values(tmp_path, channels):
+    train = np.random.default_rng(0).integers(0, 65536, (6, 9, 8, channels), dtype=np.uint16)
+    test = train[:3] % 256  # as deep as the others, though no value shows it
+    answers = {"y_train": [0, 1] * 3, "y_test": [0, 1, 0]}
+    path = save(tmp_path / "a.npz", x_train=train, x_test=test.astype(np.int32), **answers)
+    got = list(list_npz(path).arrays.values())
+    assert [np.uint16, np.uint16] == [array.dtype for array in got]
+    assert np.array_equal(train, got[0])
+    assert np.array_equal(test, got[1])
+    facts = scan_data(DataRequest(train=str(path))).facts
+    assert channels == facts.channels
+
+
+def test_many_channels_may_come_first(tmp_path):
+    images = pixels(2, (5, 9, 7))
+    listing = list_npz(save(tmp_path / "a.npz", images=images, labels=[0, 1]))
+    assert np.array_equal(images.transpose(0, 2, 3, 1), next(iter(listing.arrays.values())))
+
+
 def test_columns_of_labels_are_several_an_image(tmp_path):
     labels = np.array([[1, 0, 1], [0, 0, 0]])
     (head,) = list_npz(save(tmp_path / "a.npz", images=pixels(2), labels=labels)).heads
@@ -86,8 +106,9 @@ def test_columns_of_labels_are_several_an_image(tmp_path):
     [
         ({"a": np.zeros(3), "b": np.zeros(3)}, "not called", "a [3], b [3]"),
         ({"images": pixels(2).astype(np.float32) / 255, "labels": [0, 1]}, "0 to 255", "float32"),
-        ({"images": pixels(2).astype(np.uint16) * 257, "labels": [0, 1]}, "0 to 255", "uint16"),
-        ({"images": pixels(2, (4, 4, 5)), "labels": [0, 1]}, "no shape", "[2, 4, 4, 5]"),
+        ({"images": pixels(2).astype(np.int64) * 300, "labels": [0, 1]}, "0 to 255", "int64"),
+        ({"images": pixels(2, (4, 4, 5, 3)), "labels": [0, 1]}, "no shape", "[2, 4, 4, 5, 3]"),
+        ({"images": pixels(1, (4, 4, 2000)), "labels": [0]}, "no shape", "[1, 4, 4, 2000]"),
         ({"images": pixels(2, ()), "labels": [0, 1]}, "no shape", "[2]"),
         ({"images": pixels(0), "labels": []}, "no shape", "[0, 8, 6, 3]"),
         ({"images": pixels(2), "labels": [0, 1, 1]}, "belong together", "[3]"),

@@ -203,7 +203,7 @@ def test_alpha_is_a_band_like_others_among_four(write, dtype):
 
 def test_other_number_of_bands_is_an_error_with_the_flag():
     data = pages(*[noise(5, 7, dtype=np.uint8, seed=page) for page in range(5)])
-    for wanted, got in ((2, "5 pages"), (4, "5"), (6, "5")):
+    for wanted, got in ((2, "3 or more"), (4, "5"), (6, "5")):
         with pytest.raises(DataError, match="other channels") as caught:
             read(data, wanted, depth=8)
         assert ("a.img", got, str(wanted)) == (
@@ -221,6 +221,31 @@ def test_five_bands_in_one_page_are_refused_with_a_way_out(planar):
     with pytest.raises(DataError) as caught:
         read(tiff(noise(5, 7, 5, dtype=np.uint8), planar=planar), 5, depth=8)
     assert "a.img" == caught.value.where
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_are_read_or_refused_and_nothing_else():
+    files = [
+        (png(noise(9, 7, 3)), 3),
+        (png(noise(9, 7, 2)), 1),
+        (tiff(noise(9, 7, 3)), 3),
+        (tiff(noise(9, 7, 4)), 4),
+        (pages(*[noise(9, 7) for _ in range(5)]), 5),
+        (b"P6\n7 9\n65535\n" + noise(9, 7, 3).tobytes(), 3),
+    ]
+    draws = np.random.default_rng(1)
+    told = []
+    for number in range(600):
+        data, channels = files[number % len(files)]
+        damaged = bytearray(data)
+        for _ in range(draws.integers(1, 6)):
+            damaged[draws.integers(len(damaged))] = draws.integers(256)
+        try:
+            read(bytes(damaged), channels)
+        except DataError as error:
+            told.append(error.where)
+    assert {"a.img"} == set(told)
+    assert 100 < len(told) < 600
 
 
 # ---- what evaluation makes of them ----

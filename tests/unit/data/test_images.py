@@ -134,6 +134,7 @@ def test_one_bit_becomes_black_and_white():
     assert [[[255], [0]]] == decode_image(encode(image), channels=1).tolist()
 
 
+@pytest.mark.feature("PP-11")
 def test_grey_is_repeated_and_color_becomes_luma():
     grey = noise(3, 4)
     assert np.array_equal(np.stack([grey] * 3, 2), decode_image(encode(grey), channels=3))

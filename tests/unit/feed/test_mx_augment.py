@@ -245,6 +245,7 @@ def test_order_of_the_framing_is_fixed():
     assert (inside[2:-2, 2:-2] == 50).all()
 
 
+@pytest.mark.feature("PP-12")
 def test_images_too_small_for_the_crop_are_enlarged():
     for shape in ((10, 12), (40, 6), (1, 1), (32, 31)):
         made = MxAugment(random_crop=True).frame(photo(*shape), evens(1)[0], SQUARE)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from discern.feed.augment import PhotoAugment, SmallImageAugment
+from discern.feed.augment import PhotoAugment, Policy, SmallImageAugment, Step
 from discern.feed.batch import FeedOptions
 from discern.feed.draws import Draws
 from discern.feed.loader import LoaderFeed, LoaderThreads
+from discern.feed.operations import Mirror
 from discern.feed.resident import ResidentFeed
 
 pytestmark = pytest.mark.gpu
@@ -86,3 +89,45 @@ def test_loader_is_the_same_beside_heavy_work(color, array_source, training, aug
             busy /= busy.norm()
             got.append(tuple(part.clone() for part in batch))
     assert_same(on_cpu(cpu), [tuple(part.cpu() for part in batch) for batch in got])
+
+
+class DeepPixels:
+    """A source of 16-bit arrays."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def read(self, position):
+        return self.pixels[position]
+
+    def name(self, position):
+        return f"image-{position}"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sixteen_bit_is_the_same(color, training):
+    deep = replace(color, depth=16)
+    shape = (COUNT, deep.height, deep.width, deep.channels)
+    pixels = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    augment = Policy(
+        name="test",
+        framing=SmallImageAugment(pad=2, fill=200),
+        steps=(Step(operation=Mirror(), probability=0.5),),
+    )
+    given = (NUMBERS, NUMBERS, deep)
+    for kind in ("resident", "loader"):
+        batches = []
+        for device in ("cpu", "cuda"):
+            chosen = options(device, augment, training)
+            if kind == "resident":
+                feed = ResidentFeed(pixels, *given, chosen)
+            else:
+                feed = LoaderFeed(
+                    DeepPixels(pixels), *given, chosen, threads=LoaderThreads(workers=2)
+                )
+            with feed:
+                batches.append(on_cpu(feed))
+        assert_same(*batches)
