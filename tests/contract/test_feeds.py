@@ -357,3 +357,22 @@ def test_sixteen_bits_are_framed_as_eight_are(kind):
         for one, two in zip(copied(first), copied(second), strict=True):
             assert torch.equal(one[2], two[2])
             assert torch.allclose(one[0], two[0], atol=2e-6)
+
+
+def test_photos_are_resized_as_asked_in_training_only(samples):
+    """`fast` gives other pixels than `mixed` where a photo shrinks; evaluation knows neither."""
+    generator = np.random.default_rng(5)
+    pixels = generator.integers(0, 256, (6, 64, 48, samples.settings.channels), dtype=np.uint8)
+    large = Samples(pixels, samples.settings, np.arange(6))
+
+    def images(training, resample):
+        options = FeedOptions(
+            training=training, batch_size=6, augment=PhotoAugment(), resample=resample
+        )
+        with loader(0)(large, options) as feed:
+            return copied(feed)[0][0]
+
+    # 16 bit, and other channels than grey and RGB, are read by the reference alone.
+    quick = samples.settings.channels in (1, 3) and samples.settings.depth == 8
+    assert quick != torch.equal(images(True, "mixed"), images(True, "fast"))
+    assert torch.equal(images(False, "mixed"), images(False, "fast"))

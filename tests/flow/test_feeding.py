@@ -97,3 +97,28 @@ def test_a_large_record_file_is_mapped_not_read(tmp_path):
 def _private_bytes():
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon:")).split()[1]) << 10
+
+
+def test_loss_rates_and_metrics_are_chosen_by_flags_and_stored(tmp_path):
+    ended = discern(
+        "train", "digits", *COMMON, "--epochs", "1", "--loss", "focal", "--lr-base", "0.01",
+        "--layer-decay", "0.5", "--metric", "macro_f1", "--metric", "mcc", "--runs", tmp_path,
+        "--name", "one",
+    )  # fmt: skip
+    assert 0 == ended.code, ended.stderr
+    record = json.loads((tmp_path / "digits/one/run.json").read_text(encoding="utf-8"))
+    assert "focal" == record["config"]["stages"]["train"]["objective"]["name"]
+    assert {"macro_f1", "mcc"} <= set(record["metrics"])
+    assert f"macro_f1 {record['metrics']['macro_f1']:.4f}" in ended.stdout
+    assert "rates    train: learning rate" in ended.stdout
+    scored = discern(
+        "eval", "digits/one", "digits", "--split", "test", "--metric", "mcc", "--json",
+        "--runs", tmp_path,
+    )  # fmt: skip
+    assert record["metrics"]["mcc"] == scored.object["metrics"]["mcc"]
+    for flags, what in (
+        (("--loss", "fokal"), "unknown objective 'fokal'"),
+        (("--metric", "mccc"), "unknown metric 'mccc'"),
+    ):
+        refused = discern("train", "digits", *COMMON, *flags, "--json", "--runs", tmp_path)
+        assert (2, what) == (refused.code, refused.error["what"])

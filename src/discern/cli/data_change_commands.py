@@ -11,6 +11,7 @@ from discern.base.errors import ConfigError
 from discern.cli.data_flags import CATALYST_SPLIT, LISTS, MERGE, RELABEL, SPLIT, chosen, way_in
 from discern.cli.data_options import (
     OutFlag,
+    check_manifest_name,
     read_data,
     speaking,
     whole_numbers,
@@ -47,6 +48,7 @@ def split(
             where="discern data split",
             expected="DATA --out split.parquet, or --in-csv F.csv --out-csv X.csv",
         )
+    check_manifest_name(out)
     given["keep"] = tuple(given.get("keep", ()))
     plan = SplitPlan(**given)
     with speaking("images opened", json=json, quiet=quiet) as (console, progress):
@@ -99,6 +101,7 @@ def merge(
     """Join data sets."""
     from discern.data.merge import merge_data
 
+    check_manifest_name(out)
     given, way = chosen(flags, "merge", MERGE), way_in(flags, "merge")
     if "names" in given:
         given["names"] = [name.strip() for name in given["names"].split(",")]
@@ -136,6 +139,7 @@ def relabel(
     from discern.data.label_overlay import apply_overlay, read_overlay, write_overlay
     from discern.data.relabel import relabel as give_labels
 
+    check_manifest_name(out)
     with speaking("images opened", json=json, quiet=quiet) as (console, progress):
         scanned = read_data(data, way_in(flags, "relabel"), console, progress)
     if reverse:

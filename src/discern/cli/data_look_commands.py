@@ -9,7 +9,13 @@ import typer
 from discern.base.console import Console
 from discern.base.errors import CHECK_FAILED, ConfigError
 from discern.cli.data_flags import CATALYST_SCAN, CHECK, chosen, way_in
-from discern.cli.data_options import Data, read_data, speaking, write_new_manifest
+from discern.cli.data_options import (
+    Data,
+    check_manifest_name,
+    read_data,
+    speaking,
+    write_new_manifest,
+)
 from discern.cli.options import (
     ConfigFlag,
     DebugFlag,
@@ -47,6 +53,8 @@ def scan(
         return _tag2label(data, catalyst, json=json)
     if data is None:
         raise ConfigError("scan needs DATA", where="discern data scan", expected="a folder, ...")
+    if out is not None:
+        check_manifest_name(out)
     given = way_in(flags, "scan")
     with speaking("images opened", json=json, quiet=quiet) as (console, progress):
         report = scan_report(DataRequest(train=data, **given), progress)

@@ -57,6 +57,19 @@ def write_new_manifest(manifest: Manifest, out: str, console: Console) -> None:
     console.say(f"wrote    {out}: {len(manifest):,} images")
 
 
+def check_manifest_name(out: str) -> None:
+    """Raises ConfigError, before anything is read, for a name that no manifest can have."""
+    from discern.data.table_files import TABLE_SUFFIXES
+
+    if not out.lower().endswith(TABLE_SUFFIXES):
+        raise ConfigError(
+            "no table format has this suffix",
+            where="--out",
+            got=out,
+            expected=f"a name ending in {', '.join(TABLE_SUFFIXES)}",
+        )
+
+
 def whole_numbers(text: str | None, where: str) -> tuple[int, ...]:
     """`0,1,2` as numbers; nothing as none. Raises ConfigError."""
     if not text:

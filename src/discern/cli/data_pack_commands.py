@@ -132,8 +132,10 @@ def verify(
 
     with speaking("images hashed", json=json, quiet=quiet) as (console, progress):
         report = verify_packed(packed, progress, threads=workers)
-    for problem in report.problems:
+    for problem in report.problems[:_SHOWN]:
         console.warn(f"{problem.kind}: {problem.path}: {problem.text}")
+    if len(report.problems) > _SHOWN:
+        console.warn(f"and {len(report.problems) - _SHOWN} more; --json lists all")
     verdict = f"{len(report.problems)} problems" if report.problems else "all as they were packed"
     console.result(f"{report.files:,} files, {report.images:,} images: {verdict}")
     console.emit(report.record())

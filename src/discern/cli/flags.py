@@ -93,6 +93,7 @@ FLAGS: tuple[Flag, ...] = (
         "Data",
         _WITH_MODEL,
     ),
+    Flag("--resample", "data.resample", "text", "of training photos: mixed or fast", (), "Data"),
     Flag("--workers", "data.workers", "int", "decoding threads", ("-j",), "Data", _WITH_MODEL),
     Flag("--model", "model.name", "text", "network name or import path", ("-m",), "Model"),
     Flag(
@@ -134,8 +135,23 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--sched", "stages.*.schedule", "text", "cosine, step, multistep, poly, one_cycle, ...", ()
     ),
-    Flag("--warmup-epochs", "stages.*.warmup_epochs", "float", "linear warm-up", ()),
+    Flag("--lr-base", "stages.*.lr_base", "float", "rate for 256 images, scaled to the batch", ()),
+    Flag("--lr-base-size", "stages.*.lr_base_size", "int", "images that --lr-base is for", ()),
+    Flag("--lr-scaling", "stages.*.lr_scaling", "text", "linear or sqrt", ()),
+    Flag("--layer-decay", "stages.*.layer_decay", "float", "rate of a layer over the next's", ()),
+    Flag("--warmup-epochs", "stages.*.warmup_epochs", "float", "warm-up", ()),
+    Flag("--warmup-mode", "stages.*.warmup_mode", "text", "linear, constant, power2, sqrt", ()),
+    Flag(
+        "--warmup-lr",
+        "stages.*.warmup_lr",
+        "float",
+        "rate that the warm-up begins at",
+        ("--warmup-begin-lr",),
+    ),
     Flag("--weight-decay", "stages.*.weight_decay", "float", "not on norms and biases", ("--wd",)),
+    Flag(
+        "--loss", "stages.*.objective", "text", "cross_entropy, bce, focal, ...", ("--criterion",)
+    ),
     Flag("--smoothing", "stages.*.smoothing", "float", "label smoothing", ()),
     Flag("--clip-grad", "stages.*.clip_grad", "float", "largest gradient norm", ()),
     Flag("--grad-accum-steps", "stages.*.grad_accum_steps", "int", "forward passes per update", ()),
@@ -201,6 +217,15 @@ FLAGS: tuple[Flag, ...] = (
         "seconds between checkpoints",
         (),
         "Run",
+    ),
+    Flag(
+        "--metric",
+        "tracking.metrics",
+        "names",
+        "further figure of the final scores; may be given again",
+        (),
+        "Run",
+        ("train", "eval"),
     ),
     Flag("--log-every", "tracking.log_every", "int", "steps between readings", (), "Run"),
 )

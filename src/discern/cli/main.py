@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from discern.base.console import Console
-from discern.base.errors import USAGE, ConfigError
+from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.bench_commands import bench_app
@@ -18,7 +18,7 @@ from discern.cli.flags import flags_of
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
 from discern.cli.runs_app import runs_app
-from discern.cli.work_commands import doctor, evaluate, predict, train
+from discern.cli.work_commands import doctor, evaluate, lr_find, predict, train
 
 # The class above BadParameter is the one that every usage error of typer derives from.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -34,6 +34,9 @@ app = typer.Typer(
 )
 app.command("train", help="Train a classifier on DATA; the same command again goes on with it.")(
     build_command(train, flags_of("train"))
+)
+app.command("lr-find", help="Raise the learning rate step by step, and say which to train with.")(
+    build_command(lr_find, flags_of("train"))
 )
 app.command("eval", help="Score MODEL on every image of DATA.")(
     build_command(evaluate, flags_of("eval"))
@@ -80,12 +83,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USAGE
         return console.fail(_usage_error(error, given))
     except typer.Abort:
-        return 130
+        return console.fail(_stopped())
     except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
         return console.last_door(error)
     except KeyboardInterrupt:
-        return 130
+        return console.fail(_stopped())
+    if code == INTERRUPTED:  # what typer makes of Ctrl-C, and tells nobody
+        return console.fail(_stopped())
     return code if isinstance(code, int) else 0
+
+
+def _stopped() -> Interrupted:
+    return Interrupted(
+        "the command was stopped",
+        hint="the same command again: `pack` and `get` go on, the others begin anew",
+    )
 
 
 def _usage_error(error: Exception, given: Sequence[str]) -> ConfigError:

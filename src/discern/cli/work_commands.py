@@ -1,4 +1,4 @@
-"""The commands that a worker does: train, eval, predict; and doctor.
+"""The commands that a worker does: train, lr-find, eval, predict; and doctor.
 
 They check what can be checked without torch, then this process becomes the worker.
 """
@@ -74,6 +74,65 @@ def train(
             )
         resolve_request(request)
     become_worker(request)
+
+
+def lr_find(
+    data: Annotated[str, typer.Argument(help="as for train")],
+    config: ConfigFlag = None,
+    sets: SetFlag = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="first rate; `stage`: the stage's; default 1e-7")
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option("--to", help="last rate; default 10, linear: 10 times the stage's"),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=2, help="updates; default: an epoch's, within 100 to 400"),
+    ] = None,
+    scale: Annotated[str, typer.Option("--scale", help="log or linear")] = "log",
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for curve.png and lr.csv")
+    ] = "lr-find",
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Find a learning rate."""
+    from discern.config.assemble import resolve_request
+    from discern.launch.worker_process import become_worker
+
+    if scale not in ("log", "linear"):
+        raise ConfigError("no such scale", where="--scale", got=scale, expected="log or linear")
+    arguments = {
+        "first": _rate_or_stage(first), "last": last, "steps": steps, "scale": scale, "out": out,
+    }  # fmt: skip
+    request = make_request(
+        "lr-find",
+        arguments=arguments,
+        flags=[("DATA", "data.source", data), *flags],
+        config=config,
+        sets=sets,
+        json=json,
+        quiet=quiet,
+        debug=debug,
+    )
+    resolve_request(request)
+    become_worker(request)
+
+
+def _rate_or_stage(text: str | None) -> float | str | None:
+    if text is None or text == "stage":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            "not a rate", where="--from", got=text, expected="a number, or `stage` for its own"
+        ) from None
 
 
 def evaluate(

@@ -50,6 +50,9 @@ class Listing:
     fold: NDArray[np.int32] | None = None
     group: NDArray[np.str_] | None = None
     weight: NDArray[np.float32] | None = None
+    origin: NDArray[np.str_] | None = None
+    confidence: NDArray[np.float32] | None = None
+    numbers: NDArray[np.int64] | None = None
     arrays: dict[str, Pixels] = field(default_factory=dict)
     heads: tuple[LabelColumn, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -114,6 +117,9 @@ class Listing:
             fold=None if self.fold is None else self.fold[rows],
             group=None if self.group is None else self.group[rows],
             weight=None if self.weight is None else self.weight[rows],
+            origin=None if self.origin is None else self.origin[rows],
+            confidence=None if self.confidence is None else self.confidence[rows],
+            numbers=None if self.numbers is None else self.numbers[rows],
         )
 
 
@@ -188,19 +194,31 @@ def join_listings(parts: Sequence[Listing], *, layout: str, name: str) -> Listin
         fold=join_column("fold", parts),
         group=join_column("group", parts),
         weight=join_column("weight", parts),
+        origin=join_column("origin", parts),
+        confidence=join_column("confidence", parts),
+        numbers=join_column("numbers", parts),
         arrays=arrays,
         faults=tuple(fault for part in parts for fault in part.faults),
     )
 
 
-def join_column(name: str, parts: Sequence[Listing]) -> Any:
-    """The column `fold`, `group` or `weight` of several sources in a row; None if none has it.
+_NEUTRAL: dict[str, tuple[Any, type[Any]]] = {
+    "fold": (-1, np.int32),
+    "group": ("", np.str_),
+    "weight": (1.0, np.float32),
+    "origin": ("", np.str_),
+    "confidence": (np.nan, np.float32),
+    "numbers": (-1, np.int64),
+}
 
-    The images of a source without it are in no fold (-1), in no group (empty), and weigh 1.
+
+def join_column(name: str, parts: Sequence[Listing]) -> Any:
+    """An optional column of several sources in a row; None if none has it.
+
+    The images of a source without it are in no fold (-1), in no group (empty), weigh 1, are from
+    nobody (empty) in no degree (NaN), and have no number (-1).
     """
-    neutral, kind = {"fold": (-1, np.int32), "group": ("", np.str_), "weight": (1.0, np.float32)}[
-        name
-    ]
+    neutral, kind = _NEUTRAL[name]
     values = [getattr(part, name) for part in parts]
     if all(value is None for value in values):
         return None

@@ -124,13 +124,14 @@ class Manifest:
     weight: NDArray[np.float32] | None = None
     origin: NDArray[np.str_] | None = None
     confidence: NDArray[np.float32] | None = None
+    numbers: NDArray[np.int64] | None = None
     arrays: dict[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = self.locations
         places = (where.paths, where.containers, where.offsets, where.lengths)
         columns = [self.ids, self.split, *places, *(head.targets for head in self.heads)]
-        optional = (self.fold, self.group, self.weight, self.origin, self.confidence)
+        optional = (self.fold, self.group, self.weight, self.origin, self.confidence, self.numbers)
         for column in [*columns, *(part for part in optional if part is not None)]:
             if len(column) != len(self.ids):
                 raise DataError(
@@ -241,6 +242,7 @@ class Manifest:
             weight=take(self.weight),
             origin=take(self.origin),
             confidence=take(self.confidence),
+            numbers=take(self.numbers),
         )
 
 

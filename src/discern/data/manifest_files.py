@@ -29,6 +29,7 @@ _OPTIONAL: Final[dict[str, type[Any]]] = {
     "weight": np.float32,
     "origin": np.str_,
     "confidence": np.float32,
+    "numbers": np.int64,
 }
 _OWN_COLUMNS = frozenset(("id", "path", "container", "offset", "length", "split", *_OPTIONAL))
 

@@ -91,11 +91,13 @@ class MergeReport:
         if self.duplicates:
             kept = "left out" if self.dropped else "kept"
             lines.append(f"{self.duplicates:>9,} images are there already, byte for byte: {kept}")
+        differing = [group for group in self.equal if group.conflict]
         lines += [
             f"different labels: {' and '.join(group.paths)} ({', '.join(map(str, group.labels))})"
-            for group in self.equal
-            if group.conflict
+            for group in differing[:20]
         ]
+        if len(differing) > 20:
+            lines.append(f"and {len(differing) - 20} more; --json lists the first 1000")
         if self.leaks:
             lines.append(f"{self.leaks:>9,} of them are in train and in val or test, too")
         return lines + [f"note: {note}" for note in self.notes]

@@ -185,8 +185,15 @@ def request_hash(manifest: Manifest, options: PackOptions) -> str:
     free = ("workers", "on_bad_image")
     chosen = {key: value for key, value in asdict(options).items() if key not in free}
     paths = [origin_path(path, manifest.root) for path in manifest.locations.paths.tolist()]
+    numbers = None if manifest.numbers is None else manifest.numbers.tolist()
     return hash_json(
-        {"revision": _REVISION, "manifest": manifest.hash, "paths": paths, "options": chosen}
+        {
+            "revision": _REVISION,
+            "manifest": manifest.hash,
+            "paths": paths,
+            "numbers": numbers,
+            "options": chosen,
+        }
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -212,14 +212,20 @@ class RecordSink(OpenParts):
     Until it is whole it is called `.data.rec.part`; each part leaves the index of its stretch.
     """
 
-    def __init__(self, folder: Path, group: Group, done: list[Part], rows: list[ListRow]) -> None:
+    def __init__(
+        self, folder: Path, group: Group, done: list[Part], rows: Mapping[int, ListRow]
+    ) -> None:
+        """`rows`: what the list says of each row of the manifest; its ids are the records'."""
         super().__init__()
         self._folder = folder
         self._name = group.name
         self._final = folder / f"{group.name}.rec"
         self._growing = folder / f".{group.name}.rec.part"
-        self._rows = {row.id: row for row in rows}
-        format_list(rows, self._final)  # a name that no list can hold is told before all work
+        self._ids = {row: listed.id for row, listed in rows.items()}
+        self._rows = {listed.id: listed for listed in rows.values()}
+        format_list(
+            rows.values(), self._final
+        )  # a name that no list can hold is told before all work
         self._done = list(done)
         self._offset = done[-1].size if done else 0
         self._stream: BinaryIO | None = None
@@ -242,10 +248,11 @@ class RecordSink(OpenParts):
             self._writer = RecordWriter(self._open_stream())
         vector = sample.vector
         label = vector if len(vector) > 1 else vector[0]
-        header = pack_header(ImageHeader(0, label, sample.row, 0))
+        number = self._ids[sample.row]
+        header = pack_header(ImageHeader(0, label, number, 0))
         offset = self._writer.write(header + sample.packed.data)
         length = self._writer.tell() - offset
-        append_entry(self._index, sample, str(sample.row), offset, length)
+        append_entry(self._index, sample, str(number), offset, length)
 
     def finish_part(self, consumed: int) -> Part:
         """Make the records so far durable, and write the index of this stretch."""

@@ -19,6 +19,7 @@ from discern.data.shard_index import (
     DIGEST_DIGITS,
     FOLDER_INDEX,
     INDEX_SUFFIX,
+    PackedSet,
     ShardIndex,
     index_path,
     read_index_file,
@@ -88,10 +89,28 @@ def verify_packed(
                 progress(done, total)
     folder = path if path.is_dir() else path.parent
     record = read_packed_set(folder)
+    if record is not None:
+        own = None if path.is_dir() else path.stem
+        problems += _verify_beside(folder, record, own)
     if path.is_dir() and record is not None and record.images != total and not problems:
         text = f"{total} images in all indexes, {record.images} were packed"
         problems.append(Problem("damaged", str(path), text))
     return VerifyReport(path=str(path), files=len(indexed), images=total, problems=tuple(problems))
+
+
+def _verify_beside(folder: Path, record: PackedSet, stem: str | None) -> list[Problem]:
+    """Indexes and lists that are not as they were written; with `stem`, those of one file."""
+    problems = []
+    for name, digest in record.beside.items():
+        file = folder / name
+        if stem is not None and not file.name.startswith(f"{stem}."):
+            continue
+        if not file.is_file():
+            problems.append(Problem("missing", str(file), "it was written beside the packed data"))
+        elif hash_file(file) != digest:
+            text = "it is not as it was written: offsets or labels in it may be wrong"
+            problems.append(Problem("damaged", str(file), text))
+    return problems
 
 
 def _indexed_files(path: Path, problems: list[Problem]) -> Iterator[tuple[Path, ShardIndex]]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from discern.base.errors import DataError
-from discern.base.files import sweep_temporaries
+from discern.base.files import hash_file, sweep_temporaries
 from discern.data.class_numbers import CLASSES_SUFFIX, write_class_names
 from discern.data.inspection import Problem, Progress
-from discern.data.manifest import Manifest
+from discern.data.manifest import Head, Manifest
 from discern.data.pack_encode import ImagePacker, Packed, single_threaded_resize
 from discern.data.pack_folders import FolderSink, class_folders, file_places, has_class_folders
 from discern.data.pack_plan import (
@@ -40,6 +42,7 @@ from discern.data.record_files import ListRow
 from discern.data.shard_index import (
     DIGEST_DIGITS,
     PackedSet,
+    index_path,
     read_index_file,
     write_packed_set,
 )
@@ -185,6 +188,31 @@ def _reader(manifest: Manifest, options: PackOptions) -> Callable[[int], Sample 
     return read
 
 
+def _beside(folder: Path, files: Mapping[str, str | None]) -> dict[str, str]:
+    """SHA-256 of the indexes and lists of packed files, by name."""
+    places = [folder / name for name in sorted(files)]
+    candidates = [index_path(place) for place in places]
+    candidates += [place.with_suffix(suffix) for place in places for suffix in (".idx", ".lst")]
+    there = [file for file in candidates if file.is_file()]
+    return {file.relative_to(folder).as_posix(): hash_file(file) for file in there}
+
+
+def _list_rows(manifest: Manifest, heads: tuple[Head, ...], group: Group) -> dict[int, ListRow]:
+    """What the `.lst` says of each row; the ids of the list or records it came from are kept.
+
+    They are what labels are found by later. Where they are not one for each image, rows count.
+    """
+    paths, numbers = manifest.locations.paths, manifest.numbers
+    own = numbers is None or numbers.min() < 0 or len(np.unique(numbers)) < len(numbers)
+    ids = np.arange(len(manifest)) if own or numbers is None else numbers
+    return {
+        row: ListRow(
+            int(ids[row]), label_vector(heads, row), origin_path(str(paths[row]), manifest.root)
+        )
+        for row in group.rows.tolist()
+    }
+
+
 def _open_sink(
     manifest: Manifest, group: Group, folder: Path, options: PackOptions, state: PackState
 ) -> Sink:
@@ -193,12 +221,7 @@ def _open_sink(
     if options.format == "shards":
         return ShardSink(folder, group, heads, done)
     if options.format == "rec":
-        paths = manifest.locations.paths
-        rows = [
-            ListRow(row, label_vector(heads, row), origin_path(str(paths[row]), manifest.root))
-            for row in group.rows.tolist()
-        ]
-        return RecordSink(folder, group, done, rows)
+        return RecordSink(folder, group, done, _list_rows(manifest, heads, group))
     own_folder = group.split is not None or len(group.rows) < len(manifest)
     places = file_places(manifest, group)
     return FolderSink(folder, group, heads, done, places, own_folder=own_folder)
@@ -260,6 +283,10 @@ def _finish(
             "no image could be packed", where=folder, got=f"{len(state.problems)} unreadable"
         )
     heads = kept_heads(manifest.heads, options)
+    if options.format == "rec" and has_class_folders(heads):
+        classes = heads[0].classes
+        if all(len(name.splitlines()) == 1 for name in classes):
+            write_class_names(folder / f"{options.name or 'data'}{CLASSES_SUFFIX}", classes)
     record = PackedSet(
         format=options.format,
         heads=tuple(head_record(head) for head in heads),
@@ -267,11 +294,8 @@ def _finish(
         images=images,
         request=state.request,
         problems=tuple(problem.record() for problem in state.problems),
+        beside=_beside(folder, files),
     )
-    if options.format == "rec" and has_class_folders(heads):
-        classes = heads[0].classes
-        if all(len(name.splitlines()) == 1 for name in classes):
-            write_class_names(folder / f"{options.name or 'data'}{CLASSES_SUFFIX}", classes)
     write_packed_set(folder, record)
     (folder / STATE_FILE).unlink(missing_ok=True)
     return record

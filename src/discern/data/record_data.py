@@ -7,9 +7,9 @@ and cutting a data set into parts without an index. See `record_format` for the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ from discern.data.record_format import (
     seek_record,
 )
 from discern.data.recordio import RecordReader
-from discern.data.shard_index import DATASET_FILE, PackedSet, read_packed_set
+from discern.data.shard_index import DATASET_FILE, PackedSet, read_index_file, read_packed_set
 
 _SHOWN: Final = 5
 _REPORTED: Final = 1024  # records between two words of progress
@@ -125,7 +125,7 @@ def list_records(
         for container, number in zip(found.containers, found.numbers, strict=True)
     ]
     if lst is not None:
-        _override(found, Path(lst), Path(path))
+        _override(found, Path(lst), Path(path), files)
     record = _packed_set(files)
     heads, place = _heads(label_matrix(found.labels, names), record, files, names)
     splits = _splits(files, record, by_name=Path(path).is_dir())
@@ -144,6 +144,7 @@ def list_records(
         layout=_layout(found, files, splits, place, lst),
         name=(files[0].stem if len(files) == 1 else Path(path).absolute().name) or "data",
         notes=tuple(found.notes),
+        numbers=_kept_numbers(found.numbers),
         faults=tuple(found.faults),
     )
 
@@ -247,9 +248,14 @@ def _walk(
         found.indexed += 1
 
 
-def _override(found: _Found, lst: Path, path: Path) -> None:
-    """Replace every label by that of the same id in a list. Raises DataError for an id it lacks."""
+def _override(found: _Found, lst: Path, path: Path, files: Sequence[Path]) -> None:
+    """Replace every label by that of the same id in a list.
+
+    Raises DataError for an id it lacks, and for one that is another image's in the index beside
+    the records: the list numbers other records.
+    """
     listed = read_list(lst)
+    _check_paths({row.id: row.path for row in listed.rows}, lst, files)
     labels = {row.id: row.labels for row in listed.rows}
     for row in listed.rows:
         if labels[row.id] != row.labels:
@@ -270,6 +276,36 @@ def _override(found: _Found, lst: Path, path: Path) -> None:
     found.labels = [labels[number] for number in found.numbers]
     found.notes += skipped_note(lst, listed.skipped)
     found.faults += skipped_faults(lst, listed)
+
+
+def _check_paths(listed: Mapping[int, str], lst: Path, files: Sequence[Path]) -> None:
+    """Raises DataError where an index of ours says that an id is an image of another name."""
+    for file in files:
+        index = read_index_file(file)
+        for image in [] if index is None else index.images:
+            number = int(image.key)
+            if number in listed and not _same_image(listed[number], image.path):
+                raise DataError(
+                    "the list numbers other records than these",
+                    where=lst,
+                    got=f"id {number} is {listed[number]}",
+                    expected=f"{image.path}, as in the index beside {file.name}",
+                    hint="the .lst beside the records has their ids; packing a .lst keeps its ids",
+                )
+
+
+def _kept_numbers(numbers: Sequence[int]) -> NDArray[np.int64] | None:
+    """The records' ids; None where one has more than 63 bits."""
+    if max(numbers) >> 63:
+        return None
+    return np.array(numbers, dtype=np.int64)
+
+
+def _same_image(one: str, other: str) -> bool:
+    """Whether two paths from different folders may be of one file: the shorter ends the longer."""
+    parts, others = PurePosixPath(one).parts, PurePosixPath(other).parts
+    shared = min(len(parts), len(others))
+    return parts[-shared:] == others[-shared:]
 
 
 def _packed_set(files: Sequence[Path]) -> PackedSet | None:

@@ -291,6 +291,7 @@ def list_lst(path: Path | str, root: Path | str | None = None, *, lenient: bool 
         layout=f"list of {len(paths)} images" + ("" if file is None else f", names in {file.name}"),
         name=path.stem,
         notes=skipped_note(path, found.skipped),
+        numbers=np.array([row.id for row in found.rows], dtype=np.int64),
         faults=(*(("missing", name, text) for name in missing), *skipped_faults(path, found)),
     )
     return listing.select(np.flatnonzero(there).astype(np.int64)) if missing else listing

@@ -320,6 +320,9 @@ def _build_manifest(
         fold=join_column("fold", kept),
         group=join_column("group", kept),
         weight=join_column("weight", kept),
+        origin=join_column("origin", kept),
+        confidence=join_column("confidence", kept),
+        numbers=join_column("numbers", kept),
         arrays=arrays,
     )
 

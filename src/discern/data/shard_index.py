@@ -130,6 +130,7 @@ class PackedSet:
 
     `heads`: name, kind and class names of each label column, in label order. `request`: hash of
     what was packed and how. `problems`: kind, path and text of each image that was left out.
+    `beside`: SHA-256 of each index and list beside the packed files, by name.
     """
 
     format: str
@@ -138,6 +139,7 @@ class PackedSet:
     images: int
     request: str = ""
     problems: tuple[dict[str, str], ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -157,6 +159,7 @@ def write_packed_set(folder: Path, record: PackedSet) -> None:
             "files": record.files,
             "request": record.request,
             "problems": list(record.problems),
+            "beside": record.beside,
         },
     )
 
@@ -190,6 +193,7 @@ def read_packed_set(folder: Path) -> PackedSet | None:
                 {key: str(problem[key]) for key in ("kind", "path", "text")}
                 for problem in record["problems"]
             ),
+            beside={str(name): str(value) for name, value in record.get("beside", {}).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, repr(error)) from error

@@ -31,6 +31,7 @@ PATH_COLUMNS: Final = (
 )  # fmt: skip
 ROW_COLUMNS: Final = ("split", "fold", "group", "weight")
 _SHOWN: Final = 10
+_ROOT_HINT: Final = "--root FOLDER says where the paths begin"
 # So many rows tell from which folder the paths of a table begin.
 _PROBED: Final = 5
 
@@ -60,6 +61,7 @@ def list_table(
     heads, index = _heads(columns, specs, path_name, path, class_index)
     if not heads and needs_labels:
         raise no_label_column(columns, path)
+    notes = () if heads else (f"no label column among {', '.join(columns)}: --label NAME names it",)
     heads = heads or (LabelColumn.of_labels([None] * len(paths)),)
     base = table_root(paths, path, root)
     faults, there = _missing(paths, base, path, lenient=lenient)
@@ -73,6 +75,7 @@ def list_table(
         fold=_folds(_column(columns, "fold", specs), path),
         group=_groups(_column(columns, "group", specs)),
         weight=_weights(_column(columns, "weight", specs), path),
+        notes=notes,
         faults=tuple(faults),
     )
     rows = there + 1
@@ -191,7 +194,7 @@ def _missing(
             where=table,
             got=", ".join(missing[:_SHOWN]) + more,
             expected=f"files relative to {root}, or absolute paths",
-            hint="write the paths with / instead of \\" if turned else None,
+            hint="write the paths with / instead of \\" if turned else _ROOT_HINT,
         )
     text = f"the table {table.name} names it, but it is not there"
     return [("missing", name, text) for name in missing], np.flatnonzero(there).astype(np.int64)

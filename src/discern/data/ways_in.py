@@ -305,6 +305,9 @@ def list_manifest(path: Path, progress: Progress | None = None) -> Listing:
         fold=manifest.fold,
         group=manifest.group,
         weight=manifest.weight,
+        origin=manifest.origin,
+        confidence=manifest.confidence,
+        numbers=manifest.numbers,
         arrays=_arrays(manifest, progress),
     )
 

@@ -28,6 +28,7 @@ from discern.feed.augment import (
     framing_of,
 )
 from discern.feed.order import EpochOrder, count_batches, evaluation_order, training_order
+from discern.feed.photo_resize import Resample
 from discern.feed.samplers import Sampler
 
 
@@ -83,7 +84,8 @@ class FeedOptions:
     `training` shuffles, augments and cuts batches of equal size; otherwise every sample comes as
     it is, in the order given. `sampler` then decides which samples an epoch shows, None shows each
     once. From epoch `close_from` on only the gentle part of `augment` is done. `dtype` is that of
-    the images: float32 or bfloat16.
+    the images: float32 or bfloat16. `resample`: how training photos are resized, see
+    `photo_training.training_reader`.
 
     `batch_size` counts the images of all `ranks` together; in training, rank `rank` gets its part
     of each batch.
@@ -94,6 +96,7 @@ class FeedOptions:
     seed: int = 0
     augment: Augment = None
     close_from: int | None = None
+    resample: Resample = "mixed"
     sampler: Sampler | None = None
     rank: int = 0
     ranks: int = 1

@@ -40,6 +40,7 @@ from discern.feed.framing import framing_reader
 from discern.feed.normalize import Normalizer, stored_type
 from discern.feed.order import EpochOrder, check_start
 from discern.feed.photo import ReadImage, photo_reader
+from discern.feed.photo_resize import Resample
 from discern.feed.photo_training import training_reader
 from discern.feed.pixel_kinds import check_augment
 from discern.feed.windows import check_pad, crop_batch, draw_shifts
@@ -102,7 +103,7 @@ class LoaderFeed:
         self._steps_on_batch = options.device.type != "cpu" or self._small is not None
         if self._small is not None:
             check_pad(self._small, preprocess.height, preprocess.width)
-        self._read_image = read_image or _reader(preprocess, self._drawn)
+        self._read_image = read_image or _reader(preprocess, self._drawn, options.resample)
         shape = (preprocess.height, preprocess.width, preprocess.channels)
         self._normalize = Normalizer(
             preprocess.mean,
@@ -288,12 +289,14 @@ class LoaderFeed:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _reader(preprocess: Preprocess, framing: PhotoAugment | Framing | None) -> ReadImage:
+def _reader(
+    preprocess: Preprocess, framing: PhotoAugment | Framing | None, resample: Resample
+) -> ReadImage:
     """The reference reader, but for random parts, which training cuts at speed."""
     if framing is None:
         return photo_reader(preprocess, None)
     if isinstance(framing, PhotoAugment):
-        return training_reader(preprocess, framing)
+        return training_reader(preprocess, framing, resample)
     return framing_reader(preprocess, framing)
 
 

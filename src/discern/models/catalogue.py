@@ -6,8 +6,9 @@ Loads timm only for a name that is not our own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from discern.models import timm_nets
 from discern.models.aliases import ALIASES
 from discern.models.classifier import Classifier, wrap_network
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
+from discern.models.nets.smallest import smallest_side, with_smallest_side
 from discern.models.weights import (
     WeightsReport,
     load_pretrained,
@@ -41,6 +43,7 @@ class ModelRequest:
     `name`: an own network, a timm architecture (a tag may follow a dot), an alias of an older zoo,
     or an import path of a function `(num_classes, channels, image_size, **arguments) -> module`.
     `weights`: `none`, `pretrained`, or the path of a safetensors file.
+    `enlarge`: raise `image_size` to the least that a timm network takes, instead of an error.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ModelRequest:
     image_size: tuple[int, int] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "none"
+    enlarge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class BuiltModel:
 
     `architecture`: `discern/NAME`, timm's name, or the import path; with `arguments` (those of the
     request and those that the name implies) it builds the same network again.
+    `enlarged_from`: the image size that was too small and gave way to that of `preprocess`.
     """
 
     model: Classifier
@@ -69,6 +74,7 @@ class BuiltModel:
     weights_report: WeightsReport
     license: str | None
     architecture: str
+    enlarged_from: tuple[int, int] | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -81,6 +87,17 @@ class BuiltModel:
         """Where the weights come from, in words for the terminal."""
         report = self.weights_report
         return "trained from scratch" if report.from_scratch else f"weights {report.source}"
+
+    @property
+    def size_note(self) -> str | None:
+        """That images were too small and are enlarged; None if they were not."""
+        if self.enlarged_from is None:
+            return None
+        height, width = self.preprocess.height, self.preprocess.width
+        return (
+            f"images of {self.enlarged_from[0]}x{self.enlarged_from[1]} are enlarged to "
+            f"{height}x{width}: '{self.name}' takes no side under {min(height, width)} pixels"
+        )
 
     def report_lines(self) -> list[str]:
         """What the user should know of the weights: nothing if all of them fit."""
@@ -96,9 +113,13 @@ class BuiltModel:
 def is_own_network(name: str) -> bool:
     """True for Discern's own networks and for import paths: no weights are published for them.
 
-    Never loads timm.
+    True too for an older zoo's name of one. Never loads timm.
     """
-    return is_import_path(name) or resolve_own(name.removeprefix(OWN_PREFIX)) is not None
+    if is_import_path(name):
+        return True
+    alias = ALIASES.get(name)
+    target = name if alias is None else alias.target or name
+    return resolve_own(target.removeprefix(OWN_PREFIX)) is not None
 
 
 def is_network(name: str) -> bool:
@@ -270,12 +291,12 @@ def _load(model: Classifier, request: ModelRequest) -> WeightsReport:
 def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
     record = timm_nets.timm_record(name)
     source_size = tuple(record.get("input_size", (3, 224, 224)))[1:]
-    height, width = request.image_size or (int(source_size[0]), int(source_size[1]))
+    asked = height, width = request.image_size or (int(source_size[0]), int(source_size[1]))
     pretrained = request.weights == "pretrained"
     if pretrained and not timm_nets.has_weights(name):
         raise no_weights(name, None, "timm publishes no weights for this architecture")
 
-    def build() -> nn.Module:
+    def build(*, pretrained: bool = pretrained) -> nn.Module:
         return timm_nets.build_timm(
             name,
             num_classes=request.num_classes,
@@ -300,7 +321,8 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         )
     else:
         network = build()
-    model = wrap_network(network, torch.zeros(1, request.channels, height, width))
+    bare = partial(build, pretrained=False)
+    model, (height, width) = _wrap_timm(network, request, (height, width), bare)
     report = report or _load(model, request)
     if not report.from_scratch:
         start_head_at_zero(model.network, report.missing)
@@ -312,7 +334,26 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         weights_report=report,
         license=None if report.from_scratch else record.get("license"),
         architecture=name,
+        enlarged_from=None if (height, width) == asked else asked,
     )
+
+
+def _wrap_timm(
+    network: nn.Module,
+    request: ModelRequest,
+    image_size: tuple[int, int],
+    build: Callable[[], nn.Module],
+) -> tuple[Classifier, tuple[int, int]]:
+    """The wrapped network, and `image_size`, enlarged where that is asked for and needed."""
+    height, width = image_size
+    try:
+        return wrap_network(network, torch.zeros(1, request.channels, height, width)), image_size
+    except ModelError as error:
+        least = smallest_side(build, request.channels)
+        if not request.enlarge or least is None or min(image_size) >= least:
+            raise with_smallest_side(error, least, image_size) from error
+    height, width = max(height, least), max(width, least)
+    return wrap_network(network, torch.zeros(1, request.channels, height, width)), (height, width)
 
 
 def timm_input(record: dict[str, Any], height: int, width: int, channels: int) -> Preprocess:

@@ -26,12 +26,13 @@ from discern.models.known_facts import (
     read_speeds,
     save_counts,
 )
-from discern.models.nets.builders import BUILDERS, own_names, resolve_own
+from discern.models.nets.builders import BUILDERS, own_names, resolve_own, usual_side
 from discern.models.published import PUBLISHED, SOURCE, Published
 
-# The example that own networks are counted at, when no size is asked for.
-_OWN_SIDE = 32
-_OWN_CLASSES = 10
+# What own networks are counted with: CIFAR's classes, or ImageNet's if made for its images.
+_SMALL_SIDE = 32
+_SMALL_CLASSES = 10
+_LARGE_CLASSES = 1000
 OWN_LICENSE = "apache-2.0"
 
 
@@ -168,7 +169,7 @@ def model_facts(
     network, expected = _skeleton(
         wanted, image_size=image_size, num_classes=num_classes, channels=channels
     )
-    classes = num_classes or (_OWN_CLASSES if resolve_own(wanted) else _classes(wanted))
+    classes = num_classes or _classes(wanted)
     line = _line(wanted, "discern" if resolve_own(wanted) else "timm")
     record = {} if line.source == "discern" else timm_nets.timm_record(wanted)
     hub_id = record.get("hf_hub_id")
@@ -262,7 +263,11 @@ def _published(name: str, record: dict[str, Any]) -> Published | None:
 
 
 def _classes(name: str) -> int:
-    return int(timm_nets.timm_record(name).get("num_classes") or 1000)
+    """The classes that the network `name` is told with: those of the images it is made for."""
+    own = resolve_own(name)
+    if own is not None:
+        return _LARGE_CLASSES if usual_side(own[0]) > _SMALL_SIDE else _SMALL_CLASSES
+    return int(timm_nets.timm_record(name).get("num_classes") or _LARGE_CLASSES)
 
 
 def _skeleton(
@@ -276,10 +281,12 @@ def _skeleton(
     own = resolve_own(name)
     if own is not None:
         builder, implied = own
-        size = image_size or (_OWN_SIDE, _OWN_SIDE)
-        # In real memory: own networks are small, and torch's initializers on the meta device import
-        # its compiler, which costs more than torch itself (1.5 s of CPU time).
-        network = BUILDERS[builder](num_classes or _OWN_CLASSES, channels, size, **implied)
+        made_for = usual_side(builder)
+        size = image_size or (made_for, made_for)
+        # Small ones in real memory: torch's initializers on the meta device import its compiler,
+        # which costs more than torch itself (1.5 s of CPU time). Large ones cost more than that.
+        with torch.device("meta" if made_for > _SMALL_SIDE else "cpu"):
+            network = BUILDERS[builder](num_classes or _classes(name), channels, size, **implied)
         return network, standard_input(size, channels)
     if not timm_nets.is_timm_name(name):
         raise ConfigError("facts are known of named networks only", where="model", got=name)

@@ -19,7 +19,16 @@ from discern.base.names import did_you_mean
 from discern.base.plugins import check_arguments
 
 Formula = Callable[[float], float]
-WARMUP_MODES = ("linear", "constant")
+# How far a warm-up has come at the share of its updates; `constant` has not come anywhere.
+_WARMUP_SHAPES: dict[str, Formula] = {
+    "linear": lambda share: share,
+    "constant": lambda _share: 0.0,
+    "power2": lambda share: share * share,
+    "sqrt": math.sqrt,
+}
+WARMUP_MODES = tuple(_WARMUP_SHAPES)
+# MXNet's names of the schedulers that are called otherwise here.
+_ALIASES = {"factor": "step", "multifactor": "multistep"}
 _POWER_ALIAS = re.compile(r"pow(\d+(?:\.\d+)?)")
 
 
@@ -44,10 +53,11 @@ class Schedule:
     """One schedule over `total_steps` updates; `factor(step)` multiplies each group's base rate.
 
     `arguments` go to the schedule's formula. During the first `warmup_steps` updates the factor
-    rises in a line from `warmup_begin` to the formula's value at the end of the warm-up
-    (`linear`), or stays at `warmup_begin` (`constant`); cosine, poly and linear then decay over
-    the remaining updates, while milestones stay where they were named. Raises ConfigError for an
-    unknown name or argument, and for values outside their range.
+    rises from `warmup_begin` to the formula's value at the end of the warm-up: in a line (`linear`)
+    or with the square or the root of the share done (`power2`, `sqrt`); or it stays at
+    `warmup_begin` (`constant`). Cosine, poly and linear then decay over the remaining updates,
+    while milestones stay where they were named. Source of the warm-up modes: MXNet's schedulers and
+    its LBSGD. Raises ConfigError for an unknown name or argument, and for values out of range.
     """
 
     name: str
@@ -80,18 +90,18 @@ class Schedule:
         warmup = self.warmup_steps
         if step < warmup:
             begin = self.warmup_begin
-            if self.warmup_mode == "constant":
-                return begin
-            return begin + (self._warmup_end - begin) * step / warmup
+            way = _WARMUP_SHAPES[self.warmup_mode](step / warmup)
+            return begin + (self._warmup_end - begin) * way
         return self._formula(step)
 
 
 def resolve_schedule(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The schedule's own name and arguments: `pow2` is `poly` with power 2.
+    """The schedule's own name and arguments: `pow2` is `poly` with power 2, `factor` is `step`.
 
     Raises ConfigError for an unknown name (naming the nearest) or an unknown argument.
     """
     given = dict(arguments)
+    name = _ALIASES.get(name, name)
     alias = _POWER_ALIAS.fullmatch(name)
     if alias:
         name = "poly"
@@ -101,8 +111,8 @@ def resolve_schedule(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict
             f"unknown schedule '{name}'",
             where="schedule",
             got=name,
-            expected=", ".join(SCHEDULES),
-            hint=did_you_mean(name, SCHEDULES),
+            expected=", ".join([*SCHEDULES, "powN"]),
+            hint=did_you_mean(name, [*SCHEDULES, *_ALIASES]),
         )
     check_arguments(SCHEDULES[name], given, where=f"schedule '{name}'", given=("span",))
     return name, given
@@ -232,6 +242,58 @@ def per_epoch(span: Span, *, factors: list[float]) -> Formula:
     return formula
 
 
+def piecewise(span: Span, *, boundaries: list[float], multiples: list[float]) -> Formula:
+    """`multiples[i]` between the epochs `boundaries[i - 1]` and `boundaries[i]`, fractions allowed.
+
+    One multiple more than boundaries. Source: the piecewise rates of Lambda Deep Learning.
+    """
+    marks = [round(epoch * span.steps_per_epoch) for epoch in boundaries]
+    if marks != sorted(marks) or any(mark < 0 for mark in marks):
+        raise _out_of_range("boundaries", boundaries, "epochs in rising order, such as [2, 4.5]")
+    if len(multiples) != len(marks) + 1 or any(multiple < 0 for multiple in multiples):
+        expected = f"{len(marks) + 1} numbers of at least 0, one more than boundaries"
+        raise _out_of_range("multiples", multiples, expected)
+    listed = [float(multiple) for multiple in multiples]
+    return lambda step: listed[bisect_right(marks, step)]
+
+
+def exponential(span: Span, *, gamma: float) -> Formula:
+    """`gamma` ** epochs, growing with every update."""
+    _check_gamma(gamma)
+    return lambda step: float(gamma ** (step / span.steps_per_epoch))
+
+
+def one_cycle_warmup(
+    span: Span,
+    *,
+    begin: float = 0.0,
+    rise: float = 0.0,
+    low: float = 0.005,
+    fall: float = 0.0,
+    final: float | None = None,
+) -> Formula:
+    """Three lines: up to 1 in the share `rise`, down to `low`, in the last share `fall` to `final`.
+
+    It starts at `begin`; `final` is `low` unless given. Shape and defaults: Catalyst's
+    OneCycleLRWithWarmup with lr_range (1.0, 0.005), as multiples of the peak.
+    """
+    last = low if final is None else final
+    for name, value in (("begin", begin), ("low", low), ("final", last)):
+        _check_fraction(name, value)
+    if min(rise, fall) < 0 or rise + fall >= 1:
+        raise _out_of_range("rise and fall", (rise, fall), "fractions with a sum below 1")
+
+    def formula(step: float) -> float:
+        at = span.progress(step)
+        if at < rise:
+            return begin + (1.0 - begin) * at / rise
+        if at <= 1.0 - fall:
+            return 1.0 + (low - 1.0) * (at - rise) / (1.0 - fall - rise)
+        return low + (last - low) * (at - 1.0 + fall) / fall
+
+    return formula
+
+
 SCHEDULES: dict[str, Callable[..., Formula]] = {
     "constant": constant,
     "cosine": cosine,
@@ -242,9 +304,22 @@ SCHEDULES: dict[str, Callable[..., Formula]] = {
     "one_cycle": one_cycle,
     "triangular": triangular,
     "per_epoch": per_epoch,
+    "piecewise": piecewise,
+    "exponential": exponential,
+    "one_cycle_warmup": one_cycle_warmup,
 }
-RISING = ("one_cycle", "triangular")
+RISING = ("one_cycle", "triangular", "one_cycle_warmup")
 """Schedules that begin low by themselves; a warm-up before them is refused."""
+
+
+def warmup_fraction(begin_lr: float, lr: float) -> float:
+    """The `warmup_begin` of a warm-up from the rate `begin_lr` up to the peak rate `lr`.
+
+    Raises ConfigError unless 0 <= begin_lr <= lr.
+    """
+    if not lr > 0 or not 0 <= begin_lr <= lr:
+        raise _out_of_range("warmup_lr", begin_lr, f"a rate from 0 to the peak rate {lr:g}")
+    return begin_lr / lr
 
 
 def _check_counts(schedule: Schedule) -> None:
@@ -260,7 +335,7 @@ def _check_counts(schedule: Schedule) -> None:
             expected=f"at most {schedule.total_steps} steps",
         )
     if schedule.warmup_mode not in WARMUP_MODES:
-        raise _out_of_range("warmup_mode", schedule.warmup_mode, " or ".join(WARMUP_MODES))
+        raise _out_of_range("warmup_mode", schedule.warmup_mode, ", ".join(WARMUP_MODES))
     _check_fraction("warmup_begin", schedule.warmup_begin)
 
 

@@ -17,6 +17,7 @@ from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
 from discern.feed.loader import LoaderFeed, LoaderThreads
+from discern.feed.photo_resize import Resample
 from discern.feed.policies import PolicyContext, listed_policy, named_policy
 from discern.feed.resident import ResidentFeed
 from discern.feed.samplers import (
@@ -51,6 +52,7 @@ class FeedSettings:
     workers: int
     seed: int
     flip: bool  # the mirror test's verdict, for `auto` augmentation
+    resample: Resample = "mixed"  # how training photos are resized
     val_split: str = "val"  # the images that the model is chosen by
 
 
@@ -116,6 +118,7 @@ class Material:
             augment=augment,
             sampler=sampler,
             close_from=close_from,
+            resample=self.settings.resample,
             device=self.settings.device,
         )
         return self._feed("train", options)

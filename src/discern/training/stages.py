@@ -8,24 +8,33 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from discern.base.errors import ConfigError
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.config.schema import RunConfig, StageConfig
+from discern.data.manifest import Manifest
 from discern.feed.mixing import MixedFeed, Mixing
 from discern.models.classifier import Classifier, set_trainable, train_mode
 from discern.models.ema import ModelEma
+from discern.optim.large_batch import ScaledRate, scale_rate
 from discern.optim.optimizers import build_optimizer
-from discern.optim.schedules import Schedule, resolve_schedule
+from discern.optim.parameter_groups import group_lines
+from discern.optim.schedules import Schedule, resolve_schedule, warmup_fraction
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.evaluate import evaluation_batch
 from discern.training.material import Material
-from discern.training.objectives import cross_entropy
+from discern.training.objectives import Objective, build_objective, learned_parts
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock_callbacks import EarlyStop
 from discern.training.trainer import Session, StagePlan, Trainer
+
+# Objectives that take the stage's label smoothing.
+_SMOOTHED = ("cross_entropy", "bce", "logit_adjusted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +62,9 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
         name, config = stages[index]
         session.callbacks = CallbackList([*listeners, *_stage_callbacks(config)])
         seed_everything(derive_seed(training.config.seed, "stage", index))
-        plan = _plan(training, name, config, index)
+        plan = plan_stage(training, name, config, index)
         with plan.feed, plan.val_feed:
-            state = _state(training, config, plan, step, samples)
+            state = stage_state(training, config, plan, step, samples)
             trainer = Trainer(plan, state, session, lambda: train_mode(training.model))
             signal = trainer.run_stage(checkpoint if index == first else None)
         if state.ema is not None:
@@ -68,19 +77,52 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
     session.callbacks.call("after_run", session.progress)
 
 
-def check_stages(config: RunConfig, model: Classifier) -> None:
-    """Raise ConfigError for an optimizer, schedule or parameter that a stage names in vain."""
+def check_stages(config: RunConfig, model: Classifier, manifest: Manifest) -> None:
+    """Raise ConfigError for an optimizer, schedule, objective or parameter named in vain."""
+    targets = manifest.targets[manifest.positions("train")]
     for stage in config.stages.values():
+        stage_objective(stage, targets, len(manifest.classes))
         set_trainable(model, stage.trainable)
         resolve_schedule(stage.schedule.name, stage.schedule.args)
-        build_optimizer(
-            stage.optimizer.name,
-            model.named_parameters(),
-            lr=stage.lr,
-            weight_decay=stage.weight_decay,
-            arguments=stage.optimizer.args,
-            head_names=model.head_names,
-        )
+        warmup_fraction(stage.warmup_lr, peak_rate(stage).lr)
+        stage_optimizer(stage, model)
+
+
+def peak_rate(stage: StageConfig) -> ScaledRate:
+    """The stage's peak learning rate: `lr`, or `lr_base` scaled to the batch, and how it came."""
+    if stage.lr_base is None:
+        return ScaledRate(stage.lr, f"learning rate {stage.lr:g}")
+    return scale_rate(
+        stage.lr_base,
+        stage.batch_size,
+        lr_base_size=stage.lr_base_size,
+        rule=stage.lr_scaling,
+    )
+
+
+def stage_optimizer(stage: StageConfig, model: Classifier) -> torch.optim.Optimizer:
+    """The optimizer that `stage` asks for, over those parameters of `model` that learn now."""
+    return build_optimizer(
+        stage.optimizer.name,
+        model.named_parameters(),
+        lr=peak_rate(stage).lr,
+        weight_decay=stage.weight_decay,
+        arguments=stage.optimizer.args,
+        head_names=model.head_names,
+        layer_decay=stage.layer_decay,
+        groups=[group.model_dump() for group in stage.groups],
+        no_decay=stage.no_decay,
+        decay_all=stage.decay_all,
+    )
+
+
+def optimizer_lines(stage: StageConfig, model: Classifier) -> list[str]:
+    """What people should see of the stage's rates: the scaled rate, and groups that differ."""
+    lines = [] if stage.lr_base is None else [peak_rate(stage).line]
+    if stage.groups or stage.layer_decay is not None:
+        set_trainable(model, stage.trainable)
+        lines += group_lines(stage_optimizer(stage, model))
+    return lines
 
 
 def _stage_callbacks(config: StageConfig) -> list[Callback]:
@@ -89,9 +131,32 @@ def _stage_callbacks(config: StageConfig) -> list[Callback]:
     return [EarlyStop(config.patience, config.monitor)]
 
 
+def stage_objective(config: StageConfig, targets: NDArray[np.int64], classes: int) -> Objective:
+    """What a stage minimizes; `targets` int64 [N] of the training images. Raises ConfigError."""
+    arguments = dict(config.objective.args)
+    if config.smoothing and config.objective.name in _SMOOTHED:
+        arguments.setdefault("smoothing", config.smoothing)
+    objective = build_objective(
+        config.objective.name,
+        arguments,
+        class_counts=np.bincount(targets[targets >= 0], minlength=classes),
+        kind="single",
+        num_classes=classes,
+    )
+    if len(learned_parts(objective)):
+        raise ConfigError(
+            "an objective with weights of its own is not trained yet",
+            where=f"objective '{config.objective.name}'",
+            hint="triplet, contrastive and margin have none",
+        )
+    return objective
+
+
 def _rules(training: Training, config: StageConfig) -> StepRules:
+    manifest = training.material.manifest
+    targets = manifest.targets[training.material.positions("train")]
     return StepRules(
-        objective=cross_entropy(config.smoothing),
+        objective=stage_objective(config, targets, len(manifest.classes)),
         device=training.device,
         amp_dtype=AMP_TYPES[training.precision],
         clip_grad=config.clip_grad,
@@ -100,7 +165,8 @@ def _rules(training: Training, config: StageConfig) -> StepRules:
     )
 
 
-def _plan(training: Training, name: str, config: StageConfig, index: int) -> StagePlan:
+def plan_stage(training: Training, name: str, config: StageConfig, index: int) -> StagePlan:
+    """The feeds, lengths and rules of one stage, from its config."""
     material, tracking = training.material, training.config.tracking
     augment = material.augmentation(config.augment.name, config.augment.args)
     sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
@@ -128,25 +194,21 @@ def _plan(training: Training, name: str, config: StageConfig, index: int) -> Sta
     )
 
 
-def _state(
+def stage_state(
     training: Training, config: StageConfig, plan: StagePlan, step: int, samples: int
 ) -> TrainState:
+    """Optimizer, schedule and averages of one stage, built afresh around the model."""
     model = training.model
     set_trainable(model, config.trainable)
-    optimizer = build_optimizer(
-        config.optimizer.name,
-        model.named_parameters(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        arguments=config.optimizer.args,
-        head_names=model.head_names,
-    )
+    optimizer = stage_optimizer(config, model)
     schedule = Schedule(
         config.schedule.name,
         config.schedule.args,
         total_steps=plan.epochs * plan.feed.batches,
         steps_per_epoch=plan.feed.batches,
         warmup_steps=round(config.warmup_epochs * plan.feed.batches),
+        warmup_mode=config.warmup_mode,
+        warmup_begin=warmup_fraction(config.warmup_lr, peak_rate(config).lr),
     )
     scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
     network = torch.compile(model) if training.config.compute.compile else model
@@ -178,9 +240,9 @@ def probe_precision(
         device=device,
         precision="fp32",
     )
-    plan = _plan(trial, name, stage, 0)
+    plan = plan_stage(trial, name, stage, 0)
     with plan.feed, plan.val_feed:
-        state = _state(trial, stage, plan, 0, 0)
+        state = stage_state(trial, stage, plan, 0, 0)
         train_mode(scratch)
         batch = next(plan.feed.epoch(0))
 

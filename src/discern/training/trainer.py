@@ -241,7 +241,7 @@ class Trainer:
         readings = {
             "train/loss": figures["loss"],
             "train/accuracy": figures["accuracy"],
-            "train/lr": float(self.state.optimizer.param_groups[0]["lr"]),
+            "train/lr": max(float(group["lr"]) for group in self.state.optimizer.param_groups),
         }
         if figures["nonfinite_steps"]:
             readings["train/nonfinite_steps"] = figures["nonfinite_steps"]

@@ -15,6 +15,7 @@ VERBS = {
     "train": "discern.worker.train:train_verb",
     "eval": "discern.worker.evaluation:evaluation_verb",
     "predict": "discern.worker.prediction:prediction_verb",
+    "lr-find": "discern.worker.lr_find:lr_find_verb",
     "bench-infer": "discern.worker.bench:infer_verb",
     "bench-io": "discern.worker.bench_io:io_verb",
     "data-preview": "discern.worker.preview:preview_verb",

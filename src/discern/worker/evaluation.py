@@ -22,6 +22,7 @@ from discern.data.sources import open_source
 from discern.data.split import SplitRule, complete_split
 from discern.training.evaluate import evaluate
 from discern.training.material import FeedSettings, Material
+from discern.training.metric_table import metric_record, open_metric
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.plan import tell_problems
@@ -32,6 +33,7 @@ from discern.worker.request_values import (
     scoring_precision,
     set_threads,
 )
+from discern.worker.terminal import further_figures
 from discern.workflows.report import write_report
 
 TRAINED_ON_THESE = (
@@ -52,6 +54,7 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     set_threads(request)
     amp_dtype = scoring_precision(request)
+    wanted = [open_metric(name) for name in pair_value(request, "tracking.metrics", [])]
     opened = open_model(open_request(request))
     console.say(f"model    {opened.name}, {len(opened.classes)} classes, on {opened.device}")
     scanned = _scan(request, opened, console)
@@ -76,7 +79,7 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
         )
     if not np.isfinite(table.losses[table.labeled]).all():
         raise ModelError("the model gives values that are not finite", where=opened.name)
-    metrics = {"split": split, **score_record(table)}
+    metrics = {"split": split, **score_record(table), **metric_record(table, wanted)}
     seconds = time.monotonic() - started
     out = request.arguments.get("out")
     warnings = _warnings(request, opened, split)
@@ -221,6 +224,9 @@ def _tell(
     console.result(console.paint(score, "bold"))
     rate = len(table.positions) / seconds
     console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']}, {rate:.0f} img/s")
+    further = further_figures(metrics)
+    if further is not None:
+        console.say(f"  {further}")
     for pair in most_confused_pairs(table, 5):
         console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
     if out is not None:

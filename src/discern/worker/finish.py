@@ -21,14 +21,22 @@ from discern.training.checkpoints import read_checkpoint
 from discern.training.evaluate import evaluate, evaluation_batch
 from discern.training.ledger import Entry
 from discern.training.material import Material
+from discern.training.metric_table import metric_record
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.training.stages import Training
 from discern.training.trainer import Session
-from discern.worker.plan import TrainingPlan
+from discern.worker.plan import TrainingPlan, plan_metrics
 from discern.worker.report_content import report_content
+from discern.worker.terminal import further_figures
 from discern.workflows.report import write_report
 
 GOLDEN_IMAGES = 16
+
+
+def _scores(plan: TrainingPlan, split: str, table: EvalTable) -> dict[str, Any]:
+    """The scores that are always there, and the figures that the config asks for."""
+    further = metric_record(table, plan_metrics(plan))
+    return {"split": split, **score_record(table), **further}
 
 
 def finish_run(
@@ -59,8 +67,8 @@ def finish_run(
             hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
         )
     val = tables.get(training.material.settings.val_split)
-    metrics = {"split": plan.scanned.reported, **score_record(table)}
-    val_metrics = None if val is None else {"split": "val", **score_record(val)}
+    metrics = _scores(plan, plan.scanned.reported, table)
+    val_metrics = None if val is None else _scores(plan, "val", val)
     seconds = time.monotonic() - started
     writer.update(
         metrics=metrics,
@@ -191,6 +199,9 @@ def _tell(plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console
         console.warn("chosen on the test images: this score is too good")
     drawn = "drawn at random from all images" if plan.scanned.random_split else "as given"
     console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']:.4f}; the split is {drawn}")
+    further = further_figures(metrics)
+    if further is not None:
+        console.say(f"  {further}")
     pairs = most_confused_pairs(table, 5)
     if pairs:
         console.say("most confused")

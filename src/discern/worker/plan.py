@@ -35,6 +35,7 @@ from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.augment import Policy
 from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_own_network
 from discern.training.material import FeedSettings, Material
+from discern.training.metric_table import Metric, open_metric
 
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
@@ -169,8 +170,11 @@ def _identity(config: RunConfig, scanned: ScannedData) -> str:
     return hash_json({"config": record, "images": scanned.manifest.hash})
 
 
-def build_network(plan: TrainingPlan) -> BuiltModel:
-    """The network with its weights, seeded. Raises ModelError or ConfigError."""
+def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
+    """The network with its weights, seeded. Raises ModelError or ConfigError.
+
+    Not `filled`, weights that would be loaded are left out: enough to know what it is given.
+    """
     config, scanned = plan.config, plan.scanned
     seed_everything(derive_seed(config.seed, "weights"))
     name = config.model.name or ""
@@ -182,7 +186,8 @@ def build_network(plan: TrainingPlan) -> BuiltModel:
             channels=config.data.channels or scanned.facts.channels,
             image_size=_image_size(config.data, scanned, pretrained=weights != "none"),
             arguments=config.model.args,
-            weights=weights,
+            weights=weights if filled else "none",
+            enlarge=config.data.image_size is None,
         )
     )
     built.model.to(plan.device.torch_device)
@@ -259,6 +264,7 @@ def make_material(
         workers=plan.workers,
         seed=derive_seed(plan.config.seed, "feed") >> 16,
         flip=flip,
+        resample=plan.config.data.resample,
         val_split="test" if plan.chosen_on_reported else "val",
     )
     material = Material(plan.scanned.manifest, plan.source, preprocess, settings)
@@ -308,3 +314,8 @@ def allow_flip(plan: TrainingPlan) -> bool:
         result = mirror_test(plan.source, positions, manifest.targets[positions], plan.config.seed)
         plan.choices["mirror"] = result.record()
     return bool(plan.choices["mirror"]["allowed"])
+
+
+def plan_metrics(plan: TrainingPlan) -> list[Metric]:
+    """The further figures that the config asks for. Raises ConfigError for an unknown one."""
+    return [open_metric(spec.name, spec.args) for spec in plan.config.tracking.metrics]

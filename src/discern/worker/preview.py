@@ -21,7 +21,7 @@ from discern.workflows.preview_picture import write_preview
 def preview_verb(request: Request, console: Console) -> int:
     """Write the picture, and say what it shows."""
     plan = plan_training(request, console)
-    built = build_network(plan)
+    built = build_network(plan, filled=False)
     material = make_material(plan, built, choose_preprocess(plan, built), flip=allow_flip(plan))
     name, stage = next(iter(plan.config.stages.items()))
     augment = material.augmentation(stage.augment.name, stage.augment.args)

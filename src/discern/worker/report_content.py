@@ -18,6 +18,11 @@ from discern.workflows.report import ReportContent
 FEW_IMAGES = 100  # below this the 95 % interval spans some twenty points
 _CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy")
 
+_RESIZED = {
+    "mixed": "antialiased; in training linear where photos hardly shrink",
+    "fast": "antialiased; in training linear everywhere (--resample fast)",
+}
+
 
 def report_content(
     plan: TrainingPlan,
@@ -65,6 +70,7 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
         "split": drawn if scanned.random_split else "as given",
         "network": f"{plan.config.model.name}, weights {plan.config.model.weights}",
         **input_facts(preprocess),
+        **({} if material.resident else {"resized": _RESIZED[plan.config.data.resample]}),
         "recipe": plan.recipe,
         "device": str(plan.device),
         "precision": f"{precision['value']} ({precision['reason']})",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from discern.base.console import Console
 from discern.training.callbacks import Callback, Progress
 
 _REDRAW_S = 0.1
+
+
+_SCORES = ("split", "count", "accuracy", "accuracy_low", "accuracy_high", "top5", "loss")
+
+
+def further_figures(metrics: dict[str, Any]) -> str | None:
+    """The figures that were asked for beside the scores that are always there."""
+    asked = {name: value for name, value in metrics.items() if name not in _SCORES}
+    told = ("not defined" if value is None else f"{value:.4f}" for value in asked.values())
+    return ", ".join(f"{n} {v}" for n, v in zip(asked, told, strict=True)) or None
 
 
 def clock_text(seconds: float) -> str:

@@ -27,7 +27,13 @@ from discern.track.run_folder import check_name
 from discern.training.callbacks import CallbackList
 from discern.training.checkpoints import CheckpointStore
 from discern.training.material import Material
-from discern.training.stages import Training, check_stages, probe_precision, run_stages
+from discern.training.stages import (
+    Training,
+    check_stages,
+    optimizer_lines,
+    probe_precision,
+    run_stages,
+)
 from discern.training.trainer import Session
 from discern.worker.finish import finish_run
 from discern.worker.plan import (
@@ -36,6 +42,7 @@ from discern.worker.plan import (
     build_network,
     choose_preprocess,
     make_material,
+    plan_metrics,
     plan_training,
 )
 from discern.worker.recording import RunRecorder, user_callbacks
@@ -65,7 +72,8 @@ def train(request: Request, console: Console) -> dict[str, Any]:
     preprocess = choose_preprocess(plan, built)
     flip = allow_flip(plan)
     material = make_material(plan, built, preprocess, flip=flip)
-    check_stages(plan.config, built.model)
+    check_stages(plan.config, built.model, plan.scanned.manifest)
+    plan_metrics(plan)
     _announce(plan, built, material, run, console)
     writer = _open_writer(request, plan, run, root)
     with writer:
@@ -214,6 +222,11 @@ def _announce(
         f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
     )
     console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
+    for name, one in plan.config.stages.items():
+        for line in optimizer_lines(one, built.model):
+            console.say(f"rates    {name}: {line}")
+    if built.size_note is not None:
+        console.say(f"size     {built.size_note}")
     for line in built.report_lines():
         console.say(f"weights  {line}")
     if run is not None:

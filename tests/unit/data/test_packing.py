@@ -751,3 +751,28 @@ def test_photos_are_near_pillows(shared_data):
             means.append(np.abs(np.asarray(expected, dtype=int) - result).mean())
     assert np.mean(means) < 1.1  # shown 0.88 over all 400
     assert max(means) < 4.6
+
+
+@pytest.mark.parametrize("kind", ["shards", "rec"])
+def test_a_changed_index_or_list_is_found(tmp_path, kind):
+    out = tmp_path / "out"
+    pack(pets(tmp_path), out, PackOptions(format=kind))
+    assert verify_packed(out).sound
+    beside = [path for path in out.iterdir() if path.suffix in (".idx", ".lst")]
+    beside += list(out.glob("*.index.json"))
+    assert len(beside) >= (1 if kind == "shards" else 3)
+    for path in beside:
+        content = path.read_bytes()
+        place = content.rindex(b"0")
+        path.write_bytes(content[:place] + b"1" + content[place + 1 :])
+        found = verify_packed(out)
+        assert not found.sound
+        assert str(path) in {problem.path for problem in found.problems}
+        path.write_bytes(content)
+        path.unlink()
+        if path.name.endswith(".index.json"):
+            with pytest.raises(DataError, match="no index"):
+                verify_packed(out)
+        else:
+            assert str(path) in {problem.path for problem in verify_packed(out).problems}
+        path.write_bytes(content)

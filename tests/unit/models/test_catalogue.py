@@ -19,6 +19,7 @@ from discern.models.catalogue import (
     is_own_network,
     resolve_name,
 )
+from discern.models.nets.builders import own_names
 from discern.models.timm_nets import timm_names
 
 FILE = """
@@ -60,6 +61,8 @@ def test_bare_resnet18_is_timms() -> None:
     assert not is_own_network("resnet18")
     assert is_own_network("resnet20_cifar")
     assert is_own_network("discern/mlp")
+    assert is_own_network("imagenet1k-inception-bn")
+    assert not is_own_network("imagenet1k-resnet-18")
 
 
 def test_timm_networks_bring_their_own_input() -> None:
@@ -130,8 +133,8 @@ def test_every_name_of_the_old_zoo_is_an_alias_or_has_a_reason() -> None:
 
 
 @pytest.mark.feature("MX-65")
-def test_every_alias_leads_to_a_network_of_timm() -> None:
-    known = set(timm_names())
+def test_every_alias_leads_to_a_network() -> None:
+    known = {*timm_names(), *own_names()}
     for name, alias in ALIASES.items():
         assert (alias.target is None) == (alias.reason is not None), name
         assert (alias.target or alias.near) in known, name
@@ -205,3 +208,29 @@ def test_real_weights_load_strictly_and_a_new_head_is_reported(shared_data: Path
     assert "new head" in tuned.report_lines()[0]
     with pytest.raises(ModelError, match="do not fit"):
         build("resnet18", weights=str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "least"),
+    [("vgg11", 28, 32), ("densenet121", 28, 29), ("inceptionv3", 32, 75), ("alexnet", 32, 63)],
+)
+def test_too_small_images_are_refused_with_the_smallest_size(
+    name: str, side: int, least: int
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        build(name, image_size=(side, side), channels=1)
+    assert f"at least {least} pixels a side" == caught.value.expected
+
+
+def test_digits_are_enlarged_for_vgg_if_asked_and_it_is_said() -> None:
+    built = build("vgg11", image_size=(28, 30), channels=1, enlarge=True)
+    assert ((28, 30), 32, 32) == (
+        built.enlarged_from,
+        built.preprocess.height,
+        built.preprocess.width,
+    )
+    assert (
+        "images of 28x30 are enlarged to 32x32: 'vgg11' takes no side under 32 pixels"
+        == built.size_note
+    )
+    assert build("resnet18", image_size=(28, 28), enlarge=True).size_note is None

@@ -59,6 +59,19 @@ def test_facts_of_an_own_network_follow_its_size_and_classes() -> None:
     )
 
 
+def test_own_networks_for_photographs_are_counted_at_224_pixels() -> None:
+    facts = model_facts("squeezenet1_1")
+    # 0.349 G are counted for Gluon's, which classifies each of 13 x 13 pixels before the average.
+    expected = round(0.349 - 512 * 1000 * (13 * 13 - 1) / 1e9, 3)
+    assert (1_235_496, expected, 512, 224) == (
+        facts.parameters,
+        round(facts.gmacs, 3),
+        facts.features,
+        facts.input.height,
+    )
+    assert 61_100_840 == model_facts("alexnet").parameters
+
+
 def test_list_is_filtered_by_name_size_license_and_weights() -> None:
     assert ["fast_net"] == [line.name for line in list_models("fast_n")]
     small = list_models("resnet*_cifar", max_params=600_000)

@@ -44,7 +44,7 @@ def loss_of(model: nn.Module) -> torch.Tensor:
 def test_every_optimizer_lowers_the_loss(name: str) -> None:
     torch.manual_seed(0)
     model = Small()
-    lr = {"adadelta": 1.0, "sgd": 0.05, "adagrad": 0.05}.get(name, 0.01)
+    lr = {"adadelta": 1.0, "sgd": 0.05, "adagrad": 0.05, "ftrl": 0.1}.get(name, 0.01)
     optimizer = build_optimizer(name, model.named_parameters(), lr=lr, head_names=("head",))
     before = loss_of(model).item()
     for _ in range(10):

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.base.errors import ConfigError
-from discern.optim.schedules import SCHEDULES, Schedule, resolve_schedule
+from discern.optim.schedules import RISING, SCHEDULES, Schedule, resolve_schedule, warmup_fraction
 
 ARGUMENTS: dict[str, dict[str, object]] = {
     "step": {"every": 3},
     "multistep": {"milestones": [2, 5]},
     "per_epoch": {"factors": [1.0, 0.5, 0.25]},
+    "piecewise": {"boundaries": [2, 4.5], "multiples": [1.0, 0.1, 0.01]},
+    "exponential": {"gamma": 0.9},
 }
 
 
@@ -78,6 +80,82 @@ def test_step_multiplies_every_so_many_epochs_down_to_the_least() -> None:
     assert [1, 0.5, 0.25, 0.2] == pytest.approx([schedule.factor(k) for k in (19, 20, 40, 60)])
 
 
+@pytest.mark.feature("MX-10")
+@pytest.mark.parametrize(("name", "own"), [("factor", "step"), ("multifactor", "multistep")])
+def test_names_of_the_source_are_understood(name: str, own: str) -> None:
+    arguments = {"gamma": 0.3, **ARGUMENTS[own]}
+    ours, theirs = make(own, arguments=arguments), make(name, arguments=arguments)
+    assert [ours.factor(k) for k in range(100)] == [theirs.factor(k) for k in range(100)]
+    assert 0.3 == pytest.approx(theirs.factor(30))
+
+
+@pytest.mark.feature("MX-10")
+@pytest.mark.parametrize("name", ["factor", "multifactor", "poly", "cosine"])
+@pytest.mark.parametrize("mode", ["linear", "constant"])
+def test_every_scheduler_warms_up_from_its_begin_rate(name: str, mode: str) -> None:
+    arguments: dict[str, dict[str, object]] = {
+        "factor": {"every": 3, "gamma": 0.5},
+        "multifactor": {"milestones": [3, 6], "gamma": 0.5},
+    }
+    begin = warmup_fraction(0.02, 0.1)
+    schedule = make(
+        name, warmup=8, warmup_mode=mode, warmup_begin=begin, arguments=arguments.get(name, {})
+    )
+    rates = [0.1 * schedule.factor(k) for k in range(100)]
+    for k in range(8):
+        expected = 0.02 if mode == "constant" else 0.02 + (0.1 - 0.02) * k / 8
+        assert expected == pytest.approx(rates[k])
+    after = {
+        "factor": lambda k: 0.1 * 0.5 ** (k // 30),
+        "multifactor": lambda k: 0.1 * 0.5 ** ((k >= 30) + (k >= 60)),
+        "poly": lambda k: 0.1 * (1 - (k - 8) / 92) ** 2,
+        "cosine": lambda k: 0.1 * (1 + math.cos(math.pi * (k - 8) / 92)) / 2,
+    }[name]
+    assert [after(k) for k in range(8, 100)] == pytest.approx(rates[8:])
+
+
+@pytest.mark.feature("MX-09")
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_rates_after_a_resume_are_those_of_the_undisturbed_run(name: str) -> None:
+    warmup = 0 if name in RISING else 12
+    straight = [make(name, warmup=warmup).factor(k) for k in range(100)]
+    for stop in (5, 12, 47):
+        resumed = make(name, warmup=warmup)
+        assert straight[stop:] == [resumed.factor(k) for k in range(stop, 100)]
+
+
+def test_begin_rate_above_the_peak_is_refused() -> None:
+    assert 0.25 == warmup_fraction(0.1, 0.4)
+    with pytest.raises(ConfigError, match="warmup_lr"):
+        warmup_fraction(0.5, 0.4)
+
+
+@pytest.mark.feature("LA-22")
+def test_piecewise_rates_change_at_fractional_epochs() -> None:
+    schedule = make("piecewise")
+    assert [1.0, 0.1, 0.1, 0.01, 0.01] == [schedule.factor(k) for k in (19, 20, 44, 45, 99)]
+    with pytest.raises(ConfigError, match="multiples") as caught:
+        make("piecewise", arguments={"boundaries": [2], "multiples": [1.0]})
+    assert "2 numbers" in str(caught.value)
+
+
+def test_exponential_decays_by_gamma_an_epoch() -> None:
+    assert [1.0, 0.9**0.5, 0.9, 0.81] == pytest.approx(
+        [make("exponential").factor(k) for k in (0, 5, 10, 20)]
+    )
+
+
+@pytest.mark.feature("CA-38")
+def test_one_cycle_with_warmup_is_three_lines() -> None:
+    arguments = {"begin": 0.1, "rise": 0.2, "low": 0.05, "fall": 0.1, "final": 0.01}
+    schedule = make("one_cycle_warmup", arguments=arguments)
+    assert [0.1, 0.55, 1.0] == pytest.approx([schedule.factor(k) for k in (0, 10, 20)])
+    assert [1 - 0.95 * 35 / 70, 0.05] == pytest.approx([schedule.factor(k) for k in (55, 90)])
+    assert [0.05 - 0.04 / 2, 0.01] == pytest.approx([schedule.factor(k) for k in (95, 100)])
+    plain = make("one_cycle_warmup")
+    assert [1.0, 0.005] == pytest.approx([plain.factor(k) for k in (0, 100)])
+
+
 def test_milestones_inside_the_warmup_lower_its_goal() -> None:
     schedule = make("multistep", warmup=20, arguments={"milestones": [1], "gamma": 0.5})
     assert [0.25, 0.5] == pytest.approx([schedule.factor(k) for k in (10, 20)])
@@ -114,7 +192,7 @@ def test_per_epoch_multiples_hold_for_an_epoch_and_the_last_goes_on() -> None:
     warmup=st.integers(0, 40),
 )
 def test_factor_stays_between_0_and_1(name: str, total: int, step: int, warmup: int) -> None:
-    rising = name in ("one_cycle", "triangular")
+    rising = name in RISING
     schedule = make(name, total=total, warmup=0 if rising else min(warmup, total))
     assert 0.0 <= schedule.factor(step) <= 1.0
 
@@ -135,7 +213,7 @@ def test_a_longer_total_gives_the_schedule_of_that_total() -> None:
         ("one_cycle", {"warmup": 5}, "no warm-up"),
         ("cosine", {"warmup": 101}, "longer than the training"),
         ("cosine", {"total": 0}, "at least 1"),
-        ("cosine", {"warmup_mode": "cubic"}, "linear or constant"),
+        ("cosine", {"warmup_mode": "cubic"}, "linear, constant, power2, sqrt"),
         ("per_epoch", {"arguments": {"factors": []}}, "list of numbers"),
     ],
 )

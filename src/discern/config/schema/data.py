@@ -67,4 +67,8 @@ class DataConfig(Section):
     )
     mean: list[float] | None = Field(None, description="per channel, on 0..1 values")
     std: list[float] | None = Field(None, description="per channel, on 0..1 values")
+    resample: Literal["mixed", "fast"] = Field(
+        "mixed",
+        description="resizing of training photos: antialiased where they shrink, or fast: linear",
+    )
     workers: int | None = Field(None, ge=0, description="decoding threads; default: by free cores")

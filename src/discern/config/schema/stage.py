@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from discern.config.schema.section import Section, Spec
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ParameterGroup(Section):
+    """What is different for the parameters whose name an expression fits; the first one counts."""
+
+    match: str = Field(
+        description="regular expression for the whole name inside the network; head: the classifier"
+    )
+    lr: float | None = Field(None, gt=0.0, description="peak learning rate of these")
+    lr_scale: float = Field(1.0, gt=0.0, description="multiple of the stage's learning rate")
+    weight_decay: float | None = Field(None, ge=0.0, description="instead of the stage's")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the optimizer for these, such as momentum"
+    )
 
 
 class StageConfig(Section):
@@ -21,13 +35,40 @@ class StageConfig(Section):
         description="adamw, sgd, muon, ... and arguments",
     )
     lr: float = Field(1e-3, gt=0.0, description="peak learning rate")
+    lr_base: float | None = Field(
+        None, gt=0.0, description="rate for batches of lr_base_size, scaled to the batch; for lr"
+    )
+    lr_base_size: int = Field(256, ge=1, description="images per update that lr_base is meant for")
+    lr_scaling: Literal["linear", "sqrt"] = Field(
+        "linear", description="how lr_base grows with the batch"
+    )
     weight_decay: float = Field(0.0, ge=0.0, description="not applied to norms and biases")
+    decay_all: bool = Field(False, description="apply weight decay to norms and biases too")
+    no_decay: list[str] = Field(
+        default_factory=list,
+        description="regular expressions for whole names of further parameters without decay",
+    )
+    layer_decay: float | None = Field(
+        None, gt=0.0, le=1.0, description="multiple of the rate from each layer to the one before"
+    )
+    groups: list[ParameterGroup] = Field(
+        default_factory=list, description="parameters with a rate or decay of their own, by name"
+    )
     schedule: Spec = Field(
         default_factory=lambda: Spec(name="cosine"),
         description="constant, cosine, step, multistep, poly, one_cycle, ... and arguments",
     )
-    warmup_epochs: float = Field(0.0, ge=0.0, description="linear warm-up, in epochs")
-    smoothing: Unit = Field(0.0, description="label smoothing")
+    warmup_epochs: float = Field(0.0, ge=0.0, description="warm-up, in epochs")
+    warmup_mode: Literal["linear", "constant", "power2", "sqrt"] = Field(
+        "linear", description="form of the warm-up"
+    )
+    warmup_lr: float = Field(0.0, ge=0.0, description="rate that the warm-up begins at")
+    objective: Spec = Field(
+        default_factory=lambda: Spec(name="cross_entropy"),
+        description="cross_entropy, bce, focal, asymmetric, logit_adjusted, weighted_sum, ... and "
+        "arguments",
+    )
+    smoothing: Unit = Field(0.0, description="label smoothing, of objectives that have it")
     clip_grad: float | None = Field(None, gt=0.0, description="largest gradient norm")
     grad_accum_steps: int = Field(1, ge=1, description="forward passes per update")
     ema: float | None = Field(

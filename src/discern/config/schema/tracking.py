@@ -17,6 +17,10 @@ class TrackingConfig(Section):
     checkpoint_every_s: float = Field(300.0, gt=0.0, description="seconds between checkpoints")
     log_every: int = Field(50, ge=1, description="steps between readings")
     tensorboard: bool = Field(True, description="write TensorBoard event files")
+    metrics: list[Spec] = Field(
+        default_factory=list,
+        description="further figures of the final scores: macro_f1, mcc, auc, ... and arguments",
+    )
     callbacks: list[Spec] = Field(
         default_factory=list, description="further callbacks, by import path"
     )
