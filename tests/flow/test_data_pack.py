@@ -344,6 +344,11 @@ def test_packing_that_cannot_be_is_refused_before_it_begins(
     assert not (tmp_path / "out").exists()
 
 
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_pack_is_told_not_read_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Enlarged, so that the pack cannot be over before the signal comes.
@@ -353,6 +358,7 @@ def test_interrupted_pack_is_told_not_read_and_goes_on(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "discern.cli.main", *command],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        preexec_fn=_hear_interrupts,
     ) as child:  # fmt: skip
         until = time.monotonic() + 60
         while not list(out.glob("*/*.png")) and time.monotonic() < until:

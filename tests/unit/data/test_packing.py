@@ -776,3 +776,22 @@ def test_a_changed_index_or_list_is_found(tmp_path, kind):
         else:
             assert str(path) in {problem.path for problem in verify_packed(out).problems}
         path.write_bytes(content)
+
+
+@pytest.mark.feature("PP-05")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_missing_image_never_hangs_a_pack_and_offsets_grow(tmp_path, workers):
+    manifest = pets(tmp_path, count=20)
+    gone = str(manifest.locations.paths[7])
+    (tmp_path / gone).unlink()
+    with pytest.raises(DataError) as caught:
+        pack(manifest, tmp_path / "refused", PackOptions(format="rec", workers=workers))
+    assert gone in str(caught.value)
+    options = PackOptions(format="rec", workers=workers, on_bad_image="skip")
+    report = pack(manifest, tmp_path / "out", options)
+    assert (19, [gone]) == (report.images, [problem.path for problem in report.problems])
+    lines = (tmp_path / "out" / "data.idx").read_text().splitlines()
+    keys, offsets = zip(*(map(int, line.split("\t")) for line in lines), strict=True)
+    assert [row for row in range(20) if row != 7] == list(keys)
+    assert list(offsets) == sorted(set(offsets))
+    assert 0 == offsets[0] < offsets[-1]
