@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from discern_process import discern
+from discern_process import discern, make_images
 
 
 @pytest.fixture
@@ -56,3 +56,16 @@ def test_what_cannot_be_measured_is_refused(cache):
     ):
         ended = discern("bench", "infer", "mlp", "--json", *flags)
         assert (2, where) == (ended.code, ended.error["where"])
+
+
+def test_fewer_images_than_a_batch_are_measured_beside_a_loader_that_drops_the_rest(
+    cache, tmp_path
+):
+    make_images(tmp_path / "pets", ("ant", "bee"), each=6)
+    ended = discern(
+        "bench", "io", tmp_path / "pets", "--images", "8", "--rounds", "1", "--workers", "0,1",
+        "--decoders", "mixed", "--peers", "timm", "--img-size", "16", "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert 0 == ended.code, ended.stderr
+    timm = [row for row in ended.object["results"] if row["decoder"] == "timm"]
+    assert [8, 8] == [row["images"] for row in timm]

@@ -122,3 +122,20 @@ def test_loss_rates_and_metrics_are_chosen_by_flags_and_stored(tmp_path):
     ):
         refused = discern("train", "digits", *COMMON, *flags, "--json", "--runs", tmp_path)
         assert (2, what) == (refused.code, refused.error["what"])
+
+
+def test_changes_that_make_labels_are_shown_with_them(tmp_path):
+    given = ("data", "preview", "synthetic", "--model", "mlp", "--device", "cpu", "--json")
+    ended = discern(*given, "--make-labels", "rotate,blur,flare", "--out", tmp_path / "p.png")
+    assert 0 == ended.code, ended.stderr
+    labels = ended.object["made_labels"]
+    assert ["rotate", "blur", "flare"] == list(labels)
+    for name, classes in (("rotate", 8), ("blur", 8), ("flare", 2)):
+        assert 8 == len(labels[name])
+        assert set(labels[name]) <= set(range(classes))
+    again = discern(*given, "--make-labels", "rotate,blur,flare", "--out", tmp_path / "q.png")
+    assert (tmp_path / "p.png").read_bytes() == (tmp_path / "q.png").read_bytes()
+    assert labels == again.object["made_labels"]
+    refused = discern(*given, "--make-labels", "rotat", "--out", tmp_path / "r.png")
+    assert (2, "--make-labels") == (refused.code, refused.error["where"])
+    assert not (tmp_path / "r.png").exists()

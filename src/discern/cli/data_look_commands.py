@@ -191,6 +191,10 @@ def preview(
     sets: SetFlag = None,
     out: Annotated[str, typer.Option("--out", "-o", help="PNG to write")] = "preview.png",
     epoch: Annotated[int, typer.Option("--epoch", min=0, help="the epoch that is shown")] = 0,
+    make_labels: Annotated[
+        str | None,
+        typer.Option("--make-labels", help="rotate,blur,flare: changes that are their own labels"),
+    ] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
@@ -203,7 +207,11 @@ def preview(
     become_worker(
         make_request(
             "data-preview",
-            arguments={"out": out, "epoch": epoch},
+            arguments={
+                "out": out,
+                "epoch": epoch,
+                "make_labels": [] if make_labels is None else make_labels.split(","),
+            },
             flags=[("DATA", "data.source", data), *flags],
             config=config,
             sets=sets,

@@ -40,7 +40,8 @@ def io_verb(request: Request, console: Console) -> int:
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
         ),
-        batch_size=given["batch_size"],
+        # No loader gets less than a batch: timm's leaves out what does not fill one.
+        batch_size=min(given["batch_size"], *(len(one.positions) for one in inputs.values())),
         rounds=given["rounds"],
         workers=tuple(given["workers"]),
         decoders=tuple(given["decoders"]) or DECODERS,
