@@ -36,6 +36,14 @@ _EVERYWHERE = (*_WITH_MODEL, "bench infer")
 _SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "--data-arg",
+        "data.source_args",
+        "pairs",
+        "argument of DATA by import path, K=V",
+        group="Data",
+        commands=("train", "eval"),
+    ),
     Flag("--val", "data.val", "text", "validation data, of any kind", group="Data"),
     Flag("--test", "data.test", "text", "test data, of any kind", group="Data"),
     Flag(
@@ -162,6 +170,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--mixup", "stages.*.mixup", "float", "mix pairs of images: beta's shape, 0 off", ()),
     Flag("--cutmix", "stages.*.cutmix", "float", "paste parts: beta's shape, 0 off", ()),
     Flag("--close-aug", "stages.*.close_aug", "int", "last epochs with gentle augmentation", ()),
+    Flag("--trainer", "stages.*.trainer", "text", "standard, or a loop by import path", ()),
     Flag("--trainable", "stages.*.trainable", "text", "all, head, or a pattern", ()),
     Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
     Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),

@@ -20,6 +20,7 @@ from discern.base.files import cache_folder, hash_bytes, hash_json, write_bytes
 from discern.data.images import check_image
 from discern.data.listing import Listing
 from discern.data.manifest import Locations
+from discern.data.pixel_arrays import OwnImages
 from discern.data.sources import FileSource, in_threads
 
 _VERSION: Final = 2
@@ -83,7 +84,7 @@ class Inspection:
 def inspect_listing(listing: Listing, threads: int, progress: Progress | None) -> Inspection:
     """Open every image of `listing`; arrays in memory are hashed only."""
     if listing.arrays:
-        return _inspect_arrays(listing)
+        return _inspect_arrays(listing, threads, progress)
     cache = _ScanCache(listing)
     seen: list[Seen | None] = [cache.get(position) for position in range(len(listing))]
     missing = [position for position, entry in enumerate(seen) if entry is None]
@@ -120,6 +121,10 @@ def _look(source: FileSource, position: int) -> Seen:
         data = source.read(position)
     except DataError as error:
         return ("", 0, 0, 0, error.what)
+    return _look_at(data)
+
+
+def _look_at(data: bytes) -> Seen:
     digest = hash_bytes(data)
     try:
         header = check_image(data)
@@ -128,18 +133,36 @@ def _look(source: FileSource, position: int) -> Seen:
     return (digest, header.width, header.height, int(header.grey), None)
 
 
-def _inspect_arrays(listing: Listing) -> Inspection:
+def _inspect_arrays(listing: Listing, threads: int, progress: Progress | None) -> Inspection:
+    """Pixels in memory are hashed only; images of a source of one's own are looked at each run."""
     where = listing.locations
     arrays = [listing.arrays[name] for name in where.container_names]
-    digests, sizes, grey = [], [], []
-    bands = frozenset(array.shape[-1] for array in arrays)
-    for container, offset in zip(where.containers, where.offsets, strict=True):
-        pixels = arrays[int(container)][int(offset)]
-        digests.append(hash_bytes(np.ascontiguousarray(pixels).data))
-        sizes.append(pixels.shape[:2])
-        grey.append(pixels.shape[2] == 1)
+    own = any(isinstance(array, OwnImages) for array in arrays)
+
+    def look(row: int) -> tuple[Seen, int | None]:
+        try:
+            image = arrays[int(where.containers[row])][int(where.offsets[row])]
+        except DataError as error:
+            return ("", 0, 0, 0, error.what), None
+        if isinstance(image, bytes):
+            return _look_at(image), None
+        height, width, bands = image.shape
+        digest = hash_bytes(np.ascontiguousarray(image).data)
+        return (digest, width, height, int(bands == 1), None), bands
+
+    seen, bands = [], set()
+    for row, (entry, number) in enumerate(in_threads(look, len(listing), threads if own else 1)):
+        seen.append(entry)
+        if entry[4] is None:
+            bands.add(number)
+        if own and progress is not None and row % _STEP == 0:
+            progress(row, len(listing))
     return Inspection(
-        digests, [None] * len(digests), np.array(sizes, dtype=np.int64), np.array(grey), bands
+        [entry[0] for entry in seen],
+        [entry[4] for entry in seen],
+        np.array([(entry[2], entry[1]) for entry in seen], dtype=np.int64).reshape(-1, 2),
+        np.array([bool(entry[3]) for entry in seen]),
+        frozenset() if None in bands else frozenset(n for n in bands if n is not None),
     )
 
 

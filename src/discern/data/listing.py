@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from discern.base.errors import DataError
 from discern.data.label_columns import LabelColumn, join_columns, match_columns
 from discern.data.manifest import NO_SPLIT, SPLITS, Locations, join_locations
-from discern.data.pixel_arrays import Pixels
+from discern.data.pixel_arrays import OwnImages, Pixels
 
 # File names that are taken for images.
 SUFFIXES = frozenset(
@@ -53,7 +53,7 @@ class Listing:
     origin: NDArray[np.str_] | None = None
     confidence: NDArray[np.float32] | None = None
     numbers: NDArray[np.int64] | None = None
-    arrays: dict[str, Pixels] = field(default_factory=dict)
+    arrays: dict[str, Pixels | OwnImages] = field(default_factory=dict)
     heads: tuple[LabelColumn, ...] = ()
     faults: tuple[Fault, ...] = ()
 

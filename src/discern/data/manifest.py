@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import DataError
 from discern.base.files import hash_json
-from discern.data.pixel_arrays import Pixels
+from discern.data.pixel_arrays import OwnImages, Pixels
 
 SPLITS: Final = ("train", "val", "test")
 NO_SPLIT: Final = -1
@@ -125,7 +125,7 @@ class Manifest:
     origin: NDArray[np.str_] | None = None
     confidence: NDArray[np.float32] | None = None
     numbers: NDArray[np.int64] | None = None
-    arrays: dict[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
+    arrays: dict[str, Pixels | OwnImages] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = self.locations

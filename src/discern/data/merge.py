@@ -30,7 +30,7 @@ from discern.data.manifest import (
     order_classes,
     unique_ids,
 )
-from discern.data.pixel_arrays import Pixels
+from discern.data.pixel_arrays import OwnImages, Pixels
 
 CLASS_RULES: Final = ("union", "prefix")
 # Equal images listed in full in the report; all are counted.
@@ -289,7 +289,7 @@ def _array_names(part: Manifest, name: str) -> tuple[str, ...]:
     return tuple(f"{name}:{container}" for container in part.locations.container_names)
 
 
-def _arrays(manifests: Sequence[Manifest], sets: list[str]) -> dict[str, Pixels]:
+def _arrays(manifests: Sequence[Manifest], sets: list[str]) -> dict[str, Pixels | OwnImages]:
     return {
         f"{name}:{container}": pixels
         for part, name in zip(manifests, sets, strict=True)

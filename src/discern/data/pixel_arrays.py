@@ -8,6 +8,7 @@ Axes: H height, W width, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,10 +23,46 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 
 DEPTHS = (8, 16)
+
+
+class OwnImages:
+    """Stands where an array of pixels does: image k comes from a function of the user's.
+
+    `read(k)` gives a file's bytes or pixels [H, W, C]; `name` is what the source is called.
+    """
+
+    def __init__(self, read: Callable[[int], Any], count: int, name: str) -> None:
+        self._read = read
+        self._count = count
+        self._name = name
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, position: int) -> bytes | Pixels:
+        image = self._read(position)
+        if isinstance(image, bytes):
+            return image
+        if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16):
+            return image[:, :, None] if image.ndim == 2 else _three_axes(image, self._name)
+        raise DataError(
+            "a source gives file bytes or pixels",
+            where=f"{self._name}, image {position}",
+            got=getattr(image, "dtype", type(image).__name__),
+            expected="bytes, or uint8 or uint16 [H, W, C]",
+        )
+
+
 # 65535 = 257 * 255: both ends of the range are kept.
 DEPTH_STEP = 257
 # ITU-R 601 luma in parts of 65536, as Pillow has them: red, green, blue.
 _LUMA = (19595, 38470, 7471)
+
+
+def _three_axes(pixels: Pixels, name: str) -> Pixels:
+    if pixels.ndim != 3 or not pixels.shape[2]:
+        raise _no_image(pixels, name)
+    return pixels
 
 
 def depth_type(depth: int) -> np.dtype[Any]:

@@ -71,7 +71,8 @@ class DataRequest:
     """What to scan. `split` None leaves the images unsplit, as evaluation wants them.
 
     `classes`: names in order, for several label columns by column. `label`: see `label_spec`.
-    `root`, `lst`, `class_index`, `needs_labels`: see `ways_in.WayIn`.
+    `root`, `lst`, `class_index`, `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of
+    a source of one's own.
     """
 
     train: str
@@ -86,6 +87,7 @@ class DataRequest:
     lst: str | None = None
     class_index: str | None = None
     needs_labels: bool = True
+    source_args: Mapping[str, Any] = field(default_factory=dict)
 
     def way(self, *, lenient: bool = False) -> WayIn:
         """What is said about the sources besides their names; labels are not needed if lenient."""
@@ -97,6 +99,7 @@ class DataRequest:
             needs_labels=self.needs_labels and not lenient,
             lenient=lenient,
             skip_damaged=lenient or self.on_bad_image == "skip",
+            arguments=self.source_args,
         )
 
 

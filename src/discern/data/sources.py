@@ -110,11 +110,11 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._locations.paths)
 
-    def read(self, position: int) -> Pixels:
-        """The image's pixels, uint8 or uint16 [H, W, C]."""
+    def read(self, position: int) -> bytes | Pixels:
+        """The image's pixels, uint8 or uint16 [H, W, C], or a file's bytes from `OwnImages`."""
         array = self._arrays[int(self._locations.containers[position])]
-        pixels: Pixels = array[int(self._locations.offsets[position])]
-        return pixels
+        image: bytes | Pixels = array[int(self._locations.offsets[position])]
+        return image
 
     def name(self, position: int) -> str:
         """The container's name and the image's number in it."""

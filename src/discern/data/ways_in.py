@@ -7,11 +7,10 @@ own module reads it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import Any, Final
 
 from discern.base.errors import DataError
 from discern.base.names import nearest_names
@@ -32,6 +31,8 @@ from discern.data.label_spec import LabelChoice
 from discern.data.listing import SPLIT_FOLDERS, SUFFIXES, Listing, in_split, join_listings
 from discern.data.manifest import Manifest
 from discern.data.manifest_files import is_manifest, read_manifest
+from discern.data.own_source import is_own_source, list_own_source
+from discern.data.pixel_arrays import OwnImages, Pixels
 from discern.data.record_data import is_records, list_records
 from discern.data.record_files import list_lst
 from discern.data.shard_index import refuse_unfinished
@@ -75,6 +76,7 @@ class WayIn:
     file that numbers the classes of a table. `needs_labels`: a table without any is refused.
     `lenient`: images that a table names in vain, and empty class folders, are faults of the listing
     instead of errors. `skip_damaged`: a record file that is cut or broken gives what lies before.
+    `arguments`: those of a source of one's own.
     """
 
     root: str | None = None
@@ -84,6 +86,7 @@ class WayIn:
     needs_labels: bool = True
     lenient: bool = False
     skip_damaged: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:
@@ -109,6 +112,8 @@ def list_source(
     if source in BUILT_IN and not (path.exists() and way.root is None):
         data = read_catalog(source, way.root, progress)
         return list_catalog(data, root=Path(), prefix=f"{source}/", name=source)
+    if is_own_source(source):
+        return list_own_source(source, way.arguments)
     if path.is_dir():
         return _unused_noted(_list_folder(path, way, progress), path, way)
     if path.is_file():
@@ -312,13 +317,15 @@ def list_manifest(path: Path, progress: Progress | None = None) -> Listing:
     )
 
 
-def _arrays(manifest: Manifest, progress: Progress | None) -> dict[str, np.ndarray]:
+def _arrays(manifest: Manifest, progress: Progress | None) -> dict[str, Pixels | OwnImages]:
     """The pixels of a manifest whose images are arrays: they are not in its file."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Pixels | OwnImages] = {}
     for name in manifest.locations.container_names:
         built_in = name.partition("/")[0]
         origin = built_in if built_in in BUILT_IN else name.rpartition("#")[0]
-        if origin and name not in arrays and (origin in BUILT_IN or Path(origin).exists()):
+        origin = name if is_own_source(name) else origin
+        known = origin in BUILT_IN or is_own_source(origin) or Path(origin).exists()
+        if origin and name not in arrays and known:
             arrays |= list_source(origin, progress=progress).arrays
     return {name: arrays[name] for name in manifest.locations.container_names if name in arrays}
 

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError
-from discern.base.plugins import check_arguments
+from discern.base.plugins import check_arguments, is_import_path
 from discern.data.images import Pixels, Preprocess
 from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
 from discern.feed.loader import LoaderFeed, LoaderThreads
+from discern.feed.own_augment import own_augment
 from discern.feed.photo_resize import Resample
 from discern.feed.policies import PolicyContext, listed_policy, named_policy
 from discern.feed.resident import ResidentFeed
@@ -149,6 +150,8 @@ class Material:
             return listed_policy(**arguments)
         crop = self._small({}) if self.resident else self._photo({})
         context = PolicyContext(small=self.resident, crop=crop, flip=self.settings.flip)
+        if is_import_path(name):
+            return own_augment(name, context, arguments)
         return named_policy(name, context, arguments)
 
     def _small(self, arguments: dict[str, Any]) -> SmallImageAugment:

@@ -31,7 +31,8 @@ from discern.training.material import Material
 from discern.training.objectives import Objective, build_objective, learned_parts
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock_callbacks import EarlyStop
-from discern.training.trainer import Session, StagePlan, Trainer
+from discern.training.trainer import Session, StagePlan
+from discern.training.trainers import open_trainer
 
 # Objectives that take the stage's label smoothing.
 _SMOOTHED = ("cross_entropy", "bce", "logit_adjusted")
@@ -65,7 +66,8 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
         plan = plan_stage(training, name, config, index)
         with plan.feed, plan.val_feed:
             state = stage_state(training, config, plan, step, samples)
-            trainer = Trainer(plan, state, session, lambda: train_mode(training.model))
+            make = open_trainer(config.trainer.name, config.trainer.args)
+            trainer = make(plan, state, session, lambda: train_mode(training.model))
             signal = trainer.run_stage(checkpoint if index == first else None)
         if state.ema is not None:
             # The next stage, and the run's last weights, are those that the scores are of.

@@ -28,6 +28,7 @@ from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.plan import tell_problems
 from discern.worker.report_content import evaluation_content
 from discern.worker.request_values import (
+    named_pairs,
     open_request,
     pair_value,
     scoring_precision,
@@ -128,6 +129,7 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
         label=pair_value(request, "data.labels"),
         on_bad_image=pair_value(request, "data.on_bad_image", "error"),
         split=None,
+        source_args=named_pairs(request, "data.source_args"),
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(data, progress)

@@ -36,6 +36,7 @@ from discern.feed.augment import Policy
 from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_own_network
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metric
+from discern.worker.parts import check_parts
 
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
@@ -68,6 +69,7 @@ class TrainingPlan:
 def plan_training(request: Request, console: Console) -> TrainingPlan:
     """Choose the device, look at the images, resolve the config. Raises before anything is made."""
     early = resolve_request(request).config
+    check_parts(early)
     device = choose_device(early.compute.device)
     threads = early.compute.threads or default_threads()
     torch.set_num_threads(threads)
@@ -124,6 +126,7 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         label=data.labels,
         on_bad_image=data.on_bad_image,
         split=rule,
+        source_args=data.source_args,
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(request, progress)
@@ -162,7 +165,7 @@ def _typical_side(scanned: ScannedData) -> int:
 def _identity(config: RunConfig, scanned: ScannedData) -> str:
     """What makes two requests the same: the config without names, the images, the weights file."""
     record = config.identity()
-    for key in ("source", "val", "test", "root", "workers"):
+    for key in ("source", "source_args", "val", "test", "root", "workers"):
         record["data"].pop(key)
     weights = config.model.weights or ""
     if weights.endswith(".safetensors") and Path(weights).is_file():

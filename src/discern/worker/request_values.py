@@ -30,14 +30,22 @@ def open_request(request: Request) -> OpenRequest:
         "mean": given.get("mean"),
         "std": given.get("std"),
         "runs": given.get("runs"),
-        "arguments": {},
+        "arguments": named_pairs(request, "model.args"),
     }
     for _, key, value in request.pairs:
         if key in _KEYS:
             fields[_KEYS[key]] = value
-        elif key.startswith("model.args."):
-            fields["arguments"][key.removeprefix("model.args.")] = value
     return OpenRequest(**fields)
+
+
+def named_pairs(request: Request, key: str) -> dict[str, Any]:
+    """What flags such as `--model-arg NAME=VALUE` gave below `key`, by name."""
+    begin = f"{key}."
+    return {
+        name.removeprefix(begin): value
+        for _, name, value in request.pairs
+        if name.startswith(begin)
+    }
 
 
 def pair_value(request: Request, key: str, default: Any = None) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from discern.base.console import Console
 from discern.base.errors import ConfigError
 from discern.config.request import Request
+from discern.config.schema import RunConfig
 from discern.config.yaml_text import dump_text
 from discern.data.images import Preprocess
 from discern.feed.augment import describe_augment
@@ -137,7 +138,8 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
         )
     if stored["request_hash"] == plan.identity:
         return
-    was = stored["config"]
+    # Keys that are newer than the run are at their defaults in it.
+    was = RunConfig.model_validate(stored["config"]).record()
     now = stored_config(plan, None)
     differing = [key for key in _differences(was, now) if not key.endswith(".epochs")]
     if differing:
@@ -158,7 +160,7 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
 
 
 # Names and places: the images are compared by content, threads never change a result's meaning.
-_NOT_COMPARED = ("tracking", "workers", "threads", "source", "val", "test", "root")
+_NOT_COMPARED = ("tracking", "workers", "threads", "source", "source_args", "val", "test", "root")
 
 
 def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:

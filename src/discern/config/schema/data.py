@@ -15,7 +15,12 @@ ImageSide = Annotated[int, Field(ge=4, le=4096)]
 class DataConfig(Section):
     """Images, splits, sizes. What is not given is read off the images."""
 
-    source: str = Field(description="folder, table, manifest, archive or built-in name")
+    source: str = Field(
+        description="folder, table, manifest, archive, built-in name or import path"
+    )
+    source_args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of a source named by its import path"
+    )
     val: str | None = Field(None, description="separate validation data, of any kind")
     test: str | None = Field(
         None,

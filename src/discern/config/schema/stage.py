@@ -104,4 +104,8 @@ class StageConfig(Section):
         "accuracy", description="validation figure that chooses the kept model"
     )
     keep_top: int = Field(3, ge=1, description="checkpoints kept by that figure")
+    trainer: Spec = Field(
+        default_factory=lambda: Spec(name="standard"),
+        description="the loop that runs the stage: standard, or an import path and arguments",
+    )
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
