@@ -46,7 +46,7 @@ def train(
     flags: Pairs,
 ) -> None:
     """Train a classifier."""
-    from discern.config.assemble import request_layers, resolve_request
+    from discern.config.assemble import names_source, request_layers, resolve_request
     from discern.launch.worker_process import become_worker
 
     if data is not None:
@@ -65,7 +65,7 @@ def train(
         raise ConfigError("--resume and --fresh exclude each other")
     layers = request_layers(request)
     if resume is None or any("data" in layer.value for layer in layers):
-        if not any("source" in (layer.value.get("data") or {}) for layer in layers):
+        if not names_source(layers):
             raise ConfigError(
                 "train needs DATA",
                 where="discern train",

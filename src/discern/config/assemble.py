@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from discern.config.layers import Layer, Resolved, file_layer, pair_layer, resolve, set_layer
 from discern.config.request import Request
@@ -18,19 +17,19 @@ def request_layers(request: Request) -> list[Layer]:
     return layers
 
 
-def given_value(layers: list[Layer], key: str) -> Any:
-    """The last value that any layer gives to the dotted `key`; None if none does."""
-    found: Any = None
-    for layer in layers:
-        value: Any = layer.value
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None:
-            found = value
-    return found
+def names_source(layers: list[Layer]) -> bool:
+    """Whether any layer says which images are used."""
+    parts = (layer.value.get("data") for layer in layers)
+    return any(isinstance(part, dict) and part.get("source") is not None for part in parts)
 
 
-def resolve_request(request: Request, recipe: Layer | None = None) -> Resolved:
-    """The checked config of `request` over `recipe`. Raises ConfigError."""
-    layers = request_layers(request)
-    return resolve([recipe, *layers] if recipe is not None else layers)
+def resolve_request(
+    request: Request, recipe: Layer | None = None, choice: Layer | None = None
+) -> Resolved:
+    """The checked config of `request` over `recipe`; `choice` fills in what was found out last.
+
+    Raises ConfigError.
+    """
+    below = [] if recipe is None else [recipe]
+    above = [] if choice is None else [choice]
+    return resolve([*below, *request_layers(request), *above])

@@ -22,8 +22,8 @@ from discern.compute.device import (
     seed_everything,
     usable_cores,
 )
-from discern.config.assemble import given_value, request_layers, resolve_request
-from discern.config.layers import Resolved
+from discern.config.assemble import resolve_request
+from discern.config.layers import Layer, Resolved
 from discern.config.recipes import SMALL_SIDE, RecipeFacts, choose_recipe, default_model
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
@@ -79,9 +79,8 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         console.say("note: the model is chosen on the test images; those held out go back to train")
         scanned = choose_on_test(scanned)
     side = _typical_side(scanned)
-    layers = request_layers(request)
-    name = given_value(layers, "model.name") or default_model(side)
-    weights = given_value(layers, "model.weights") or _default_weights(name)
+    name = early.model.name or default_model(side)
+    weights = early.model.weights or _default_weights(name)
     facts = RecipeFacts(
         side=side,
         train_count=len(scanned.manifest.positions("train")),
@@ -91,8 +90,10 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         pretrained=weights != "none",
     )
     recipe = choose_recipe(facts)
-    recipe.value["model"] = {"name": name, "weights": weights}
-    resolved = resolve_request(request, recipe)
+    found = {} if early.model.name else {"name": name}
+    found |= {} if early.model.weights else {"weights": weights}
+    choice = Layer("recipe", recipe.origin, {"model": found})
+    resolved = resolve_request(request, recipe, choice)
     workers = resolved.config.data.workers
     return TrainingPlan(
         resolved=resolved,

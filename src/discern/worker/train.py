@@ -9,6 +9,7 @@ from typing import Any
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
+from discern.config.explain import origin_record
 from discern.config.request import Request
 from discern.config.schema import RunConfig
 from discern.config.yaml_text import dump_text
@@ -271,6 +272,7 @@ def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Pa
             "classes": list(plan.scanned.manifest.classes),
             "recipe": plan.recipe,
             "config": stored_config(plan, None),
+            "origins": origin_record(plan.resolved),
             "left_out": [problem.record() for problem in plan.scanned.problems],
         },
     )

@@ -91,3 +91,144 @@ def test_names_are_not_part_of_a_runs_identity():
     other = resolve([RECIPE, set_layer("tracking.name=b")]).config
     assert one.identity() == other.identity()
     assert one.identity() != resolve([RECIPE, set_layer("seed=1")]).config.identity()
+
+
+FINE_TUNE = Layer(
+    "recipe",
+    "recipe fine-tune",
+    {
+        "data": {"source": "digits"},
+        "defaults": {"clip_grad": 1.0},
+        "stages": {"head": {"epochs": 2}, "all": {"epochs": 3}},
+    },
+)
+
+
+def stages_of(*layers, recipe=FINE_TUNE):
+    return resolve([recipe, *layers]).config.stages
+
+
+@pytest.mark.feature("CA-23")
+def test_stages_keep_their_order_inherit_and_are_skipped_when_null():
+    text = """
+defaults: {batch_size: 32, optimizer: {name: adam, args: {eps: 1e-6}}}
+stages:
+  stage1: {epochs: 20, lr: 1e-3}
+  skipped: null
+  stage2: {epochs: 10, batch_size: 8, optimizer: sgd}
+"""
+    stages = stages_of(layer_of(text))
+    expected = {"stage1": (20, 32, "adam", {"eps": 1e-6}), "stage2": (10, 8, "sgd", {})}
+    assert list(expected) == list(stages)
+    assert expected == {
+        name: (s.epochs, s.batch_size, s.optimizer.name, s.optimizer.args)
+        for name, s in stages.items()
+    }
+
+
+def test_recipes_defaults_do_not_reach_into_a_files_own_stages():
+    assert stages_of(layer_of("stages: {mine: {lr: 0.5}}"))["mine"].clip_grad is None
+
+
+def test_every_stage_of_a_file_means_the_recipes_stages():
+    stages = stages_of(layer_of("stages: {'*': {lr: 0.5}}"))
+    assert {"head": (2, 0.5), "all": (3, 0.5)} == {n: (s.epochs, s.lr) for n, s in stages.items()}
+
+
+def test_a_files_null_stage_is_taken_from_the_recipe():
+    assert ["all"] == list(stages_of(layer_of("stages: {head: null}")))
+
+
+def test_every_stage_means_those_of_later_files_too():
+    stages = stages_of(
+        layer_of("stages: {'*': {lr: 0.5}}"), layer_of("stages: {a: {}, b: {lr: 0.1}}", "g.yaml")
+    )
+    assert {"a": 0.5, "b": 0.1} == {name: stage.lr for name, stage in stages.items()}
+
+
+@pytest.mark.feature("CA-21")
+def test_files_merge_deeply_in_order_and_typed_overrides_win():
+    first = layer_of("data: {mean: [0.1]}\nstages: {a: {optimizer: {name: sgd, args: {x: 1}}}}")
+    second = layer_of("data: {std: [0.2]}\nstages: {a: {optimizer: {args: {y: 2}}}}", "g.yaml")
+    sets = ["data.mean=[0.3, 0.4]", "stages.a.optimizer.args.z={k: [1, x]}", "model.name=null"]
+    config = resolve([FINE_TUNE, first, second, *map(set_layer, sets)]).config
+    assert ([0.3, 0.4], [0.2], None) == (config.data.mean, config.data.std, config.model.name)
+    assert {"x": 1, "y": 2, "z": {"k": [1, "x"]}} == config.stages["a"].optimizer.args
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        ("stages.haed.lr=1", "there is no stage 'haed'"),
+        ("stages.haed=null", "there is no stage 'haed'"),
+        ("stages.head.lr.x=1", "config key 'stages.head.lr' does not fit"),
+        ("stages.head.groups.0.lr=1", "config key 'stages.head.groups' does not fit"),
+        ("data.mean.0=1", "config key 'data.mean' does not fit"),
+        ("nothing=1", "unknown config key 'nothing'"),
+        ("stages.*=null", "stages.* is a mapping of a stage's keys"),
+        ("defaults.epochs=7", "every stage has its own 'epochs', so its default changes nothing"),
+        ("stages={'a/b': {}}", "config key 'stages' does not fit"),
+    ],
+)
+@pytest.mark.feature("CA-21")
+def test_bad_paths_are_errors(pair, told):
+    with pytest.raises(ConfigError) as caught:
+        resolve([FINE_TUNE, set_layer(pair)])
+    assert told == caught.value.what
+
+
+def test_a_stage_may_be_added_as_a_whole():
+    assert ["head", "all", "last"] == list(stages_of(set_layer("stages.last={epochs: 4}")))
+
+
+@pytest.mark.parametrize(
+    "text", ["defaults: [1]", "defaults: 3", "defaults: ''", "stages:", "stages: [a]"]
+)
+def test_sections_of_another_kind_are_refused(text):
+    with pytest.raises(ConfigError) as caught:
+        stages_of(layer_of(text))
+    assert "f.yaml:1" == caught.value.where
+
+
+def test_unknown_key_in_defaults_is_told_as_such():
+    with pytest.raises(ConfigError) as caught:
+        stages_of(layer_of("defaults: {epoch: 2}"))
+    assert "unknown config key 'defaults.epoch' (1 more)" == caught.value.what
+
+
+def test_null_in_arguments_is_a_value():
+    text = "stages: {t: {objective: {name: focal, args: {alpha: null}}}}"
+    assert {"alpha": None} == stages_of(layer_of(text))["t"].objective.args
+
+
+def test_a_bare_name_keeps_the_arguments_of_the_same_thing():
+    layer = pair_layer("flag", "--opt", "stages.*.optimizer", "sgd")
+    assert {"nesterov": True} == resolve([RECIPE, layer]).config.stages["train"].optimizer.args
+
+
+def test_another_network_takes_neither_arguments_nor_weights():
+    file = layer_of("model: {name: a, weights: a.safetensors, args: {w: 1}}")
+    model = resolve([RECIPE, file, pair_layer("flag", "--model", "model.name", "b")]).config.model
+    assert ("b", None, {}) == (model.name, model.weights, model.args)
+
+
+def test_arguments_given_before_the_name_stay():
+    model = resolve([RECIPE, set_layer("model.args.w=1"), set_layer("model.name=b")]).config.model
+    assert ("b", {"w": 1}) == (model.name, model.args)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("model_params: {model: x}", "Catalyst"),
+        ("stages: {state_params: {num_epochs: 3}}", "Catalyst"),
+        ("stages: {one: {optimizer_params: {lr: 3}}}", "Catalyst"),
+        ("command: x\nparams: {network: lenet}", "MLSteam"),
+        ("num_trials: 3\nhyperparams: {}", "the Lambda tuner"),
+    ],
+)
+def test_other_suites_configs_lead_to_the_import(text, kind):
+    with pytest.raises(ConfigError) as caught:
+        layer_of(text, "old.yml")
+    assert f"this is a config of {kind}" == caught.value.what
+    assert "discern config import old.yml --out config.yaml" == caught.value.hint

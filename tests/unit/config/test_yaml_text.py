@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.base.errors import ConfigError
-from discern.config.yaml_text import dump_text, parse_document, parse_value
+from discern.config.yaml_text import dump_text, parse_document, parse_value, read_document
 
 PLAIN = st.recursive(
     st.none()
@@ -72,3 +72,45 @@ def test_too_deep_and_too_large_are_refused():
 def test_one_value_of_a_flag():
     assert [0.5, "a", None] == parse_value("[0.5, a, ~]", "--set")
     assert "" == parse_value("", "--set")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "a: " + "{a: " * 900 + "}" * 900,
+        "\n".join(" " * n + "a:" for n in range(999)),
+    ],
+    ids=["list", "mapping", "block"],
+)
+def test_nesting_is_bounded_before_it_is_followed(text):
+    with pytest.raises(ConfigError) as caught:
+        parse_document(text, "f.yaml")
+    assert "nested deeper than 50 levels" == caught.value.what
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: !!int x", "a: !!float x", "a: !!bool x", "a: !!null x", "a: !!set {x}", f"a: {'9' * 5000}",
+     "%YAML 1.1\n---\na: no", "a: \udcff", "b: {<<: 3}"],
+    ids=range(9),
+)  # fmt: skip
+def test_what_does_not_mean_what_it_says_is_refused(text):
+    with pytest.raises(ConfigError):
+        parse_document(text, "f.yaml")
+
+
+def test_merge_keys_fill_in_what_a_mapping_lacks():
+    text = "x: &x {p: 1, q: 2}\ny: &y {q: 5, r: 6}\na: {<<: *x, q: 3}\nb: {q: 3, <<: [*x, *y]}\n"
+    value = parse_document(text, "f.yaml").value
+    assert ({"p": 1, "q": 3}, {"p": 1, "q": 3, "r": 6}) == (value["a"], value["b"])
+
+
+def test_json_is_read_as_json(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_text('{"a": "\\ud83d\\ude00", "b": {"c": [1e-3, null]}}')
+    assert {"a": "😀", "b": {"c": [0.001, None]}} == read_document(path).value
+    for text in ('{"a": 1, "a": 2}', "[1]", '{"a": ' * 60 + "1" + "}" * 60, "{"):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            read_document(path)

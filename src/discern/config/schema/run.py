@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -12,6 +13,9 @@ from discern.config.schema.model import ModelConfig
 from discern.config.schema.section import Section
 from discern.config.schema.stage import StageConfig
 from discern.config.schema.tracking import TrackingConfig
+
+# Names stand in dotted keys and in files' names.
+_STAGE_NAME = re.compile(r"[^\s./\\\x00-\x1f*]([^./\\\x00-\x1f*]{0,62}[^\s./\\\x00-\x1f*])?")
 
 
 class RunConfig(Section):
@@ -32,6 +36,10 @@ class RunConfig(Section):
         if not value:
             msg = "a training needs at least one stage that is not null"
             raise ValueError(msg)
+        for name in value:
+            if not _STAGE_NAME.fullmatch(name):
+                msg = f"a stage's name has no dot, slash or control character: {name!r}"
+                raise ValueError(msg)
         return value
 
     def record(self) -> dict[str, Any]:
