@@ -237,6 +237,10 @@ FLAGS: tuple[Flag, ...] = (
         ("train", "eval"),
     ),
     Flag("--log-every", "tracking.log_every", "int", "steps between readings", (), "Run"),
+    Flag(
+        "--time-limit", "tracking.time_limit", "text", "end the run after 90s, 20m, 1h", (), "Run"
+    ),
+    Flag("--profile", "tracking.profile", "text", "trace updates FIRST-LAST", (), "Run"),
 )
 
 

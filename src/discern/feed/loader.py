@@ -43,6 +43,7 @@ from discern.feed.photo import ReadImage, photo_reader
 from discern.feed.photo_resize import Resample
 from discern.feed.photo_training import training_reader
 from discern.feed.pixel_kinds import check_augment
+from discern.feed.seconds import FeedSeconds
 from discern.feed.windows import check_pad, crop_batch, draw_shifts
 
 # Images per task: handing a task to a thread costs 24 us of CPU time, decoding a photo 500 us or
@@ -88,6 +89,7 @@ class LoaderFeed:
         self._count = len(positions)
         self.samples, self.batches, size = options.epoch_size(self._count)
         self.wait_s = 0.0
+        self._decode_s = self._change_s = self._copy_s = 0.0
         self._options = options
         self._threads = threads or LoaderThreads()
         safe = self._threads.workers < 2 or getattr(source, "threadsafe", True)
@@ -167,7 +169,7 @@ class LoaderFeed:
                 self._open_some(pending, upcoming, order, epoch)
                 current = pending.popleft()
                 for task in current.tasks:
-                    task.result()
+                    self._count_reading(task.result())
                 batch = self._deliver(current, epoch)
                 finished = index + 1 == self.batches
                 if self._threads.workers:
@@ -179,6 +181,15 @@ class LoaderFeed:
             # After an error or an early break tasks are still writing into the ring.
             if not finished and self._pass == own_pass:
                 self._end_threads()
+
+    @property
+    def spent(self) -> FeedSeconds:
+        """Seconds of the reading threads and of the batches' last steps."""
+        return FeedSeconds(self._decode_s, self._change_s, self._copy_s)
+
+    def _count_reading(self, spent: tuple[float, float]) -> None:
+        self._decode_s += spent[0]
+        self._change_s += spent[1]
 
     def _check_current(self, own_pass: int) -> None:
         """Raises RunError when this epoch's ring has been given to another, or closed."""
@@ -218,16 +229,20 @@ class LoaderFeed:
         own = None if self._steps_on_batch else steps
         out = slot.pixels.numpy()[: len(samples)].view(self._dtype)
         whole = _Task(positions.tolist(), rows, out, own)
-        tasks: list[Future[None]] = []
+        tasks: list[Future[tuple[float, float]]] = []
         if self._threads.workers == 0:
-            self._read(whole)
+            self._count_reading(self._read(whole))
         else:
             pool = self._running_pool()
             tasks = [pool.submit(self._read, part) for part in whole.parts(_TASK)]
         return _Pending(slot, tasks, positions, keys, self._targets[chosen], steps)
 
-    def _read(self, task: _Task) -> None:
-        """Fill the rows of `task`; what a reader raises becomes a DataError naming the image."""
+    def _read(self, task: _Task) -> tuple[float, float]:
+        """Fill the rows of `task`; gives the seconds of (decoding, changing).
+
+        What a reader raises becomes a DataError naming the image.
+        """
+        began = time.perf_counter()
         for number, position in enumerate(task.positions):
             row = None if task.rows is None else task.rows[number]
             try:
@@ -242,28 +257,37 @@ class LoaderFeed:
                     where=self._source.name(position),
                     got=f"{type(error).__name__}: {error}",
                 ) from error
+        decoded = time.perf_counter()
         if task.steps is not None:
             stored: NDArray[Any] = task.out
             if stored.dtype == np.uint16:
                 stored = stored.view(np.int16)
             stored[...] = apply_policy(stored, task.steps.policy, task.steps.rows)
+        return decoded - began, time.perf_counter() - decoded
 
     def _deliver(self, current: _Pending, epoch: int) -> Batch:
         """The finished pixels as a normalized batch on the device."""
+        began = time.perf_counter()
         device = self._options.device
         pixels = current.slot.pixels[: len(current.positions)]
         if self._small is not None:
             draws = Draws(self._options.seed, epoch)
             shifts = draw_shifts(self._small, draws, current.keys)
             crop_batch(pixels, self._small, shifts)
+        cropped = time.perf_counter()
         targets = current.targets.to(device)
         if self._copies is None:
             moved = pixels.to(device)
         else:
             moved = self._copy_beside(pixels, current.slot, self._copies)
+        copied = time.perf_counter()
         if current.steps is not None and self._steps_on_batch:
             moved = change_pixels(moved, current.steps.policy, current.steps.rows)
-        return Batch(self._normalize(moved), targets, current.positions)
+        changed = time.perf_counter()
+        batch = Batch(self._normalize(moved), targets, current.positions)
+        self._change_s += cropped - began + changed - copied
+        self._copy_s += copied - cropped + time.perf_counter() - changed
+        return batch
 
     def _copy_beside(self, pixels: Tensor, slot: _Slot, copies: torch.cuda.Stream) -> Tensor:
         """Copy to the device in a stream of its own, beside the network's work."""
@@ -312,7 +336,7 @@ class _Pending(NamedTuple):
     """A batch in the making."""
 
     slot: _Slot
-    tasks: list[Future[None]]
+    tasks: list[Future[tuple[float, float]]]
     positions: Tensor
     keys: Tensor  # what the draws of each image are keyed by
     targets: Tensor

@@ -22,6 +22,7 @@ from discern.base.errors import ConfigError
 from discern.feed.batch import Batch, Feed
 from discern.feed.draws import Draws, Operation
 from discern.feed.operations import check_value
+from discern.feed.seconds import FeedSeconds, spent_seconds
 from discern.feed.variates import beta
 from discern.feed.warps import Box
 
@@ -159,6 +160,11 @@ class MixedFeed:
     @wait_s.setter
     def wait_s(self, seconds: float) -> None:
         self._feed.wait_s = seconds
+
+    @property
+    def spent(self) -> FeedSeconds:
+        """The other feed's work; mixing is done after it and counts as the loop's."""
+        return spent_seconds(self._feed)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch number `epoch` from batch `start` on; see `Feed.epoch`."""

@@ -28,6 +28,7 @@ from discern.feed.draws import Draws
 from discern.feed.normalize import Normalizer, as_stored
 from discern.feed.order import EpochOrder, check_start
 from discern.feed.pixel_kinds import check_augment
+from discern.feed.seconds import FeedSeconds
 from discern.feed.windows import (
     CropWindows,
     Shifts,
@@ -79,6 +80,7 @@ class ResidentFeed:
         self._count = len(positions)
         self.samples, self.batches, size = options.epoch_size(self._count)
         self.wait_s = 0.0
+        self._change_s = self._copy_s = 0.0
         self._options = options
         self._augment = framing
         device = options.device
@@ -109,6 +111,13 @@ class ResidentFeed:
         check_start(start, self.batches)
         return self._stream(epoch, start)
 
+    @property
+    def spent(self) -> FeedSeconds:
+        """Where the waiting went; cutting images out as they are is copying."""
+        if self._augment is None:
+            return FeedSeconds(copy=self._change_s + self._copy_s)
+        return FeedSeconds(augment=self._change_s, copy=self._copy_s)
+
     def close(self) -> None:
         """Nothing to end: there are no threads."""
 
@@ -136,9 +145,13 @@ class ResidentFeed:
                 pixels = self._cut(chunk, begin, end)
                 if policy is not None and chunk.rows is not None:
                     pixels = change_pixels(pixels, policy, chunk.rows[begin:end])
+                changed = time.perf_counter()
                 images = self._normalize(pixels)
                 batch = Batch(images, chunk.targets[begin:end], chunk.positions[begin:end])
-                self.wait_s += time.perf_counter() - began
+                ready = time.perf_counter()
+                self._change_s += changed - began
+                self._copy_s += ready - changed
+                self.wait_s += ready - began
                 yield batch
                 began = time.perf_counter()
 

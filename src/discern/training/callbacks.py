@@ -7,11 +7,13 @@ override is never called: the lists are built once, before the first step.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from discern.training.ledger import Entry
+from discern.training.probes import Probe
 
 HOOKS = (
     "before_run",
@@ -62,12 +64,40 @@ class Progress:
     top: tuple[Entry, ...] = field(default=(), init=False)
 
 
+Say: TypeAlias = Callable[[str], None]
+
+
+def say_nothing(text: str) -> None:
+    """Drop a line: nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a callback works. `folder`: the run's, None outside a run; `say` shows a line."""
+
+    folder: Path | None = None
+    say: Say = say_nothing
+    warn: Say = say_nothing
+
+
 class Callback:
     """Derive from this and override the hooks wanted; each may return a Signal or None.
 
     One with memory gives it as JSON values in `state` and takes it back in `restore`: it then
-    survives a kill and a resume.
+    survives a kill and a resume. One that wants to know gradients, weights or activations gives a
+    `probe`: its figures are among the readings.
     """
+
+    def attach(self, place: Place) -> None:
+        """Learn, before the run, where to write and how to speak. Raises DiscernError."""
+
+    def probe(self) -> Probe | None:
+        """What looks into chosen steps for this callback; None: nothing."""
+        return None
+
+    def kept_steps(self) -> set[int]:
+        """The steps whose checkpoints are to be kept besides the last and the best."""
+        return set()
 
     def before_run(self, progress: Progress) -> Signal | None:
         """Before the first stage, and again when a run is resumed."""
@@ -136,6 +166,15 @@ class CallbackList:
             if answer is not None and answer > strongest:
                 strongest = answer
         return strongest
+
+    def probes(self) -> list[Probe]:
+        """What the callbacks want to look into steps with."""
+        probes = (callback.probe() for callback in self.callbacks)
+        return [probe for probe in probes if probe is not None]
+
+    def kept_steps(self) -> set[int]:
+        """The steps whose checkpoints any callback keeps."""
+        return set().union(*(callback.kept_steps() for callback in self.callbacks))
 
     def state(self) -> list[dict[str, Any]]:
         """The states of all, in order, each with the callback's class name."""

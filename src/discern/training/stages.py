@@ -30,7 +30,7 @@ from discern.training.evaluate import evaluation_batch
 from discern.training.material import Material
 from discern.training.objectives import Objective, build_objective, learned_parts
 from discern.training.step import StepRules, TrainState, train_step
-from discern.training.stock_callbacks import EarlyStop
+from discern.training.stock.early_stop import EarlyStop
 from discern.training.trainer import Session, StagePlan
 from discern.training.trainers import open_trainer
 

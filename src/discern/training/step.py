@@ -6,6 +6,7 @@ Its results stay on the device; reading one is the reader's cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,12 +62,22 @@ class StepResult(NamedTuple):
     samples: int
 
 
-def train_step(state: TrainState, batch: Batch, rules: StepRules) -> StepResult:
-    """Forward, loss, backward, clip, update; advances `state` by one step."""
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    rules: StepRules,
+    look: Callable[[TrainState], None] | None = None,
+) -> StepResult:
+    """Forward, loss, backward, clip, update; advances `state` by one step.
+
+    `look` may read the gradients once they are whole, before they are clipped.
+    """
     factor = state.schedule.factor(state.stage_step) * state.rate_scale
     for group in state.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     loss, correct = _gradients(state, batch, rules)
+    if look is not None:
+        look(state)
     finite = torch.isfinite(loss)
     if state.scaler is not None:
         _scaled_update(state, rules)

@@ -13,10 +13,13 @@ from discern.base.errors import Interrupted, RunError
 from discern.feed.batch import Feed
 from discern.models.classifier import Classifier
 from discern.training.callbacks import CallbackList, Progress, Signal
+from discern.training.checkpoint_index import write_index
 from discern.training.checkpoints import Checkpoint, CheckpointStore
 from discern.training.evaluate import evaluate
 from discern.training.ledger import Entry, Ledger
+from discern.training.loop_clock import LoopClock, Window
 from discern.training.meters import Meters
+from discern.training.probes import ProbeList
 from discern.training.scores import score_record
 from discern.training.state_io import capture_state, restore_state
 from discern.training.step import StepRules, TrainState, train_step
@@ -96,8 +99,8 @@ class Trainer:
         self._train_mode = train_mode
         self._meters = Meters(plan.rules.device)
         self._next_save = 0.0
-        self._window_start = 0.0
-        self._window_wait = 0.0
+        self._clock = LoopClock(plan.feed)
+        self._probes = ProbeList(session.callbacks.probes(), plan.log_every)
 
     def run_stage(self, checkpoint: Checkpoint | None = None) -> Signal:
         """Train to the stage's end, from its start or from `checkpoint`.
@@ -172,14 +175,15 @@ class Trainer:
         )
         before, after = callbacks.listens("before_step"), callbacks.listens("after_step")
         log_every, batches, clock = plan.log_every, plan.feed.batches, time.monotonic
+        step = self._probes.step if self._probes else train_step
         strongest = Signal.GO_ON
         self._train_mode()
-        self._open_window()
+        self._clock.open()
         with contextlib.closing(plan.feed.epoch(epoch, first_batch)) as feed:  # type: ignore[type-var]
             for batch in feed:
                 if before:
                     strongest = max(strongest, callbacks.call("before_step", progress))
-                meters.update(train_step(state, batch, rules))
+                meters.update(step(state, batch, rules))
                 progress.batch += 1
                 progress.step, progress.stage_step = state.step, state.stage_step
                 progress.samples = state.samples
@@ -208,7 +212,7 @@ class Trainer:
             self._close_window()
             self.save(epoch, self.session.progress.batch)
             self._stop_if_asked()
-            self._open_window()
+            self._clock.open()
         return Signal.GO_ON if signal is Signal.SAVE else signal
 
     def _stop_if_asked(self) -> None:
@@ -219,16 +223,11 @@ class Trainer:
                 hint="give the same command again, or --resume, to go on",
             )
 
-    def _open_window(self) -> None:
-        self._window_start = time.monotonic()
-        self._window_wait = self.plan.feed.wait_s
-
-    def _close_window(self) -> tuple[float, float]:
-        """(seconds, share of them spent waiting for data) since the window was opened."""
-        seconds = time.monotonic() - self._window_start
-        self.session.train_seconds += seconds
-        waited = self.plan.feed.wait_s - self._window_wait
-        return seconds, min(1.0, waited / seconds) if seconds > 0 else 0.0
+    def _close_window(self) -> Window:
+        """What the loop has spent since the window was opened."""
+        window = self._clock.close()
+        self.session.train_seconds += window.seconds
+        return window
 
     def _read(self) -> Signal:
         """Read the meters off the device, record, tell the callbacks, start a new window."""
@@ -236,7 +235,7 @@ class Trainer:
             return Signal.GO_ON
         figures = self._meters.read()
         count, steps = self._meters.count, self._meters.steps
-        seconds, waiting = self._close_window()
+        timing = self._close_window().readings(count, steps)
         self._meters.reset()
         readings = {
             "train/loss": figures["loss"],
@@ -245,20 +244,14 @@ class Trainer:
         }
         if figures["nonfinite_steps"]:
             readings["train/nonfinite_steps"] = figures["nonfinite_steps"]
-        timing = {
-            "time/images_per_s": count / seconds if seconds > 0 else 0.0,
-            "time/data_share": waiting,
-            "time/batch_ms": 1e3 * seconds / steps,
-            "time/data_ms": 1e3 * seconds * waiting / steps,
-            "time/model_ms": 1e3 * seconds * (1.0 - waiting) / steps,
-        }
         progress = self.session.progress
-        progress.readings = {**progress.readings, **readings, **timing}
+        seen = self._probes.record(self.session.recorder.record)
+        progress.readings = {**progress.readings, **readings, **timing, **seen}
         self.session.recorder.record(self.state.step, {**readings, **timing})
         signal = self.session.callbacks.call("reading", progress)
         if figures["nonfinite_steps"]:
             signal = max(signal, self._judge_nonfinite(int(figures["nonfinite_steps"]), steps))
-        self._open_window()
+        self._clock.open()
         return signal
 
     def _judge_nonfinite(self, bad: int, steps: int) -> Signal:
@@ -307,6 +300,7 @@ class Trainer:
         "epochs" when the stage's epochs were all done: a resume with more epochs trains further.
         """
         session, state = self.session, self.state
+        self._probes.record(session.recorder.record)
         session.recorder.flush()
         groups, values = capture_state(state)
         self._next_save = time.monotonic() + self.plan.checkpoint_every_s
@@ -315,7 +309,9 @@ class Trainer:
             return
         values.update(self._position(epoch, batch), ended=ended)
         session.store.write(state.step, groups, values)
-        self.session.store.keep({entry.step for entry in self._ranking()})
+        kept = {entry.step for entry in self._ranking()} | session.callbacks.kept_steps()
+        session.store.keep(kept)
+        write_index(session.store, session.ledger, self.plan.monitor, self.plan.keep_top)
 
     def _ranking(self) -> list[Entry]:
         """The evaluations whose checkpoints are kept, best first."""
@@ -352,6 +348,7 @@ class Trainer:
         session, values = self.session, checkpoint.state
         restore_state(self.state, checkpoint.tensors, values)
         self._meters.restore(values["meters"])
+        self._probes.forget()
         restore_session(session, values)
         return int(values["epoch"]), int(values["batch"])
 

@@ -1,13 +1,17 @@
-"""Joins the trainer to the run folder: metrics, event files, log; and opens users' callbacks."""
+"""Joins the trainer to the run folder: metrics, event files, log; and opens its callbacks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from discern.base.console import Console
-from discern.base.errors import ConfigError
-from discern.base.plugins import check_arguments, is_import_path, open_import_path
 from discern.config.schema import TrackingConfig
 from discern.track.run import RunWriter
-from discern.training.callbacks import Callback
+from discern.training.callbacks import Callback, Place
+from discern.training.stock.bottleneck import Bottleneck
+from discern.training.stock.names import open_callback
+from discern.training.stock.time_limit import TimeLimit
 
 
 class RunRecorder:
@@ -46,25 +50,20 @@ class RunRecorder:
         self._console.warn(text)
 
 
-def user_callbacks(tracking: TrackingConfig) -> list[Callback]:
-    """The callbacks that the config names, made with their arguments. Raises ConfigError."""
-    opened = []
+def open_callbacks(tracking: TrackingConfig) -> list[Callback]:
+    """The callbacks that the config asks for, by name and by its own keys. Raises ConfigError."""
+    opened: list[Callback] = [Bottleneck()]
+    if tracking.time_limit is not None:
+        opened.append(TimeLimit(tracking.time_limit))
+    if tracking.profile is not None:
+        opened.append(open_callback("profiler", {"steps": tracking.profile}, where="--profile"))
     for place, spec in enumerate(tracking.callbacks):
-        where = f"tracking.callbacks.{place}"
-        if not is_import_path(spec.name):
-            raise ConfigError(
-                "a callback is named by its import path",
-                where=where,
-                got=spec.name,
-                expected="package.module:name or ./my_file.py:name",
-            )
-        target = open_import_path(spec.name, where=where)
-        check_arguments(target, spec.args, where=where)
-        callback = target(**spec.args)
-        if not isinstance(callback, Callback):
-            raise ConfigError(
-                "not a callback", where=where, got=type(callback).__name__,
-                expected="a class derived from discern.training.callbacks.Callback",
-            )  # fmt: skip
-        opened.append(callback)
+        opened.append(open_callback(spec.name, spec.args, where=f"tracking.callbacks.{place}"))
     return opened
+
+
+def attach_callbacks(callbacks: Sequence[Callback], folder: Path, console: Console) -> None:
+    """Tell the callbacks which run they work for."""
+    place = Place(folder=folder, say=console.say, warn=console.warn)
+    for callback in callbacks:
+        callback.attach(place)

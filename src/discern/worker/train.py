@@ -47,7 +47,7 @@ from discern.worker.plan import (
     plan_metrics,
     plan_training,
 )
-from discern.worker.recording import RunRecorder, user_callbacks
+from discern.worker.recording import RunRecorder, attach_callbacks, open_callbacks
 from discern.worker.signals import stop_on_signals
 from discern.worker.terminal import EpochLines
 
@@ -76,6 +76,7 @@ def train(request: Request, console: Console) -> dict[str, Any]:
     material = make_material(plan, built, preprocess, flip=flip)
     check_stages(plan.config, built.model, plan.scanned.manifest)
     plan_metrics(plan)
+    open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
     _announce(plan, built, material, run, console)
     writer = _open_writer(request, plan, run, root)
     with writer:
@@ -316,11 +317,13 @@ def _train_run(
     writer.update(config=config, choices=plan.choices, device=plan.device.record())
     console.say(f"run      {writer.path}")
     recorder = RunRecorder(writer, console)
+    callbacks = [EpochLines(console), *open_callbacks(plan.config.tracking)]
+    attach_callbacks(callbacks, writer.path, console)
     session = Session(
         store=CheckpointStore(
             writer.path / "checkpoints", warn=recorder.warn, check_fence=writer.check_fence
         ),
-        callbacks=CallbackList([EpochLines(console), *user_callbacks(plan.config.tracking)]),
+        callbacks=CallbackList(callbacks),
         recorder=recorder,
     )
     checkpoint = session.store.latest() if resumed else None

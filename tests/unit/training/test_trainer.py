@@ -25,7 +25,7 @@ from discern.training.evaluate import evaluate
 from discern.training.objectives import cross_entropy
 from discern.training.state_io import capture_state
 from discern.training.step import StepRules, TrainState, train_step
-from discern.training.stock_callbacks import EarlyStop
+from discern.training.stock.early_stop import EarlyStop
 from discern.training.trainer import Session, StagePlan, Trainer
 
 CPU = torch.device("cpu")

@@ -22,7 +22,15 @@ class TrackingConfig(Section):
         description="further figures of the final scores: macro_f1, mcc, auc, ... and arguments",
     )
     callbacks: list[Spec] = Field(
-        default_factory=list, description="further callbacks, by import path"
+        default_factory=list,
+        description="further callbacks: grad_norms, layer_statistics, checkpoint_every, ... or an "
+        "import path, and arguments",
+    )
+    time_limit: float | str | None = Field(
+        None, description="end the run after so long: seconds, or 90s, 20m, 1h30m"
+    )
+    profile: str | None = Field(
+        None, description="trace these updates, such as 10-14, into the run's profile folder"
     )
 
     def record(self) -> dict[str, Any]:

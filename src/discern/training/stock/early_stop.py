@@ -1,4 +1,4 @@
-"""The callbacks that come with Discern."""
+"""Ending a stage whose score does not improve any more."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from discern.training.callbacks import Callback, Progress, Signal
 
 
 class EarlyStop(Callback):
-    """Ends a stage when the monitored figure has not improved for `patience` evaluations."""
+    """Ends a stage when the monitored figure has not improved for `patience` evaluations.
 
-    def __init__(self, patience: int, monitor: str = "accuracy") -> None:
+    `monitor`: a figure of the validation images; the loss improves by falling, all else by rising.
+    `min_delta`: what is less than this, or equal, is no improvement.
+    """
+
+    def __init__(self, patience: int, monitor: str = "accuracy", min_delta: float = 0.0) -> None:
         self.patience = patience
         self.monitor = monitor
+        self.min_delta = min_delta
         self.best: float | None = None
         self.waited = 0
 
@@ -25,7 +30,7 @@ class EarlyStop(Callback):
         """Compare with the best of this stage."""
         value = progress.readings[f"val/{self.monitor}"]
         score = -value if self.monitor == "loss" else value
-        if self.best is None or score > self.best:
+        if self.best is None or score > self.best + self.min_delta:
             self.best, self.waited = score, 0
             return None
         self.waited += 1
