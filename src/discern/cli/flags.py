@@ -172,6 +172,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--close-aug", "stages.*.close_aug", "int", "last epochs with gentle augmentation", ()),
     Flag("--trainer", "stages.*.trainer", "text", "standard, or a loop by import path", ()),
     Flag("--trainable", "stages.*.trainable", "text", "all, head, or a pattern", ()),
+    Flag(
+        "--cache-features",
+        "stages.*.cache_features",
+        "text",
+        "heads on features computed once: auto, on, off",
+    ),
     Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
     Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),
     Flag(

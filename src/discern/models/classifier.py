@@ -54,19 +54,39 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Logits [N, K] and features [N, D] of normalized `images` [N, C, H, W]."""
+        if self.route is Route.OWN or self.route is Route.SPLIT:
+            return self.classify(self.embed(images))
         network = cast("Any", self.network)
-        if self.route is Route.OWN:
-            features = network.features(images)
-            return Output(network.head(features), features)
-        if self.route is Route.SPLIT:
-            features = network.forward_head(network.forward_features(images), pre_logits=True)
-            return Output(network.get_classifier()(features), features)
         if self.route is Route.POOLED:
             maps = network.forward_features(images)
             logits = network.forward_head(maps)
             return Output(logits, _average_maps(maps, int(network.num_features)))
         logits = network(images)
         return Output(logits, logits)
+
+    @property
+    def splits(self) -> bool:
+        """True if `embed` and `classify` together are the whole network."""
+        return self.route is Route.OWN or self.route is Route.SPLIT
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the head reads, features [N, D], of normalized `images` [N, C, H, W].
+
+        Only for a network that `splits`.
+        """
+        network = cast("Any", self.network)
+        features: Tensor
+        if self.route is Route.OWN:
+            features = network.features(images)
+        else:
+            features = network.forward_head(network.forward_features(images), pre_logits=True)
+        return features
+
+    def classify(self, features: Tensor) -> Output:
+        """The head alone: logits [N, K] of `features` [N, D] that `embed` gave."""
+        network = cast("Any", self.network)
+        head = network.head if self.route is Route.OWN else network.get_classifier()
+        return Output(head(features), features)
 
     @property
     def inner_head_names(self) -> tuple[str, ...]:

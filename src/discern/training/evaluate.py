@@ -7,9 +7,9 @@ import contextlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from discern.feed.batch import Feed
-from discern.models.classifier import Classifier
 from discern.training.objectives import MISSING
 from discern.training.scores import EvalTable
 
@@ -24,7 +24,7 @@ def evaluation_batch(batch_size: int) -> int:
 
 
 def evaluate(
-    model: Classifier,
+    model: nn.Module,
     feed: Feed,
     *,
     classes: tuple[str, ...],
@@ -32,6 +32,8 @@ def evaluate(
     amp_dtype: torch.dtype | None = None,
 ) -> EvalTable:
     """Predictions, losses and top classes of every image in `feed`, in its order.
+
+    `model` gives `Output` for a batch of `feed`: a Classifier, or a HeadPart of features.
 
     Loss and probabilities are computed in float32 whatever the network's precision. The model's
     training mode is put back afterwards.

@@ -16,6 +16,7 @@ from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
+from discern.feed.features import Extract, FeatureFeed
 from discern.feed.loader import LoaderFeed, LoaderThreads
 from discern.feed.own_augment import own_augment
 from discern.feed.photo_resize import Resample
@@ -29,6 +30,7 @@ from discern.feed.samplers import (
     ShardSampler,
     WeightedSampler,
 )
+from discern.training.evaluate import evaluation_batch
 
 # Images up to this side are kept in memory as uint8, up to this many bytes of them.
 RESIDENT_SIDE = 64
@@ -95,10 +97,15 @@ class Material:
             other._pixels = self._pixels
         return other
 
-    def evaluation_feed(self, split: str, batch_size: int) -> Feed:
-        """Every image of a split once, in manifest order, untouched by chance."""
+    def evaluation_feed(
+        self, split: str, batch_size: int, *, extract: Extract | None = None
+    ) -> Feed:
+        """Every image of a split once, in manifest order, untouched by chance.
+
+        With `extract` its features, computed once, in place of the images.
+        """
         options = FeedOptions(batch_size=batch_size, device=self.settings.device)
-        return self._feed(split, options)
+        return self._feed(split, options, extract)
 
     def training_feed(
         self,
@@ -107,10 +114,13 @@ class Material:
         stage: int,
         sampler: Sampler | None = None,
         close_from: int | None = None,
+        *,
+        extract: Extract | None = None,
     ) -> Feed:
         """The training images of one stage, as `sampler` has it, augmented by keyed draws.
 
-        From epoch `close_from` on, only the gentle part of a policy is done.
+        From epoch `close_from` on, only the gentle part of a policy is done. With `extract` the
+        images' features, computed once, in their place (see `feed.features`).
         """
         options = FeedOptions(
             batch_size=batch_size,
@@ -122,11 +132,14 @@ class Material:
             resample=self.settings.resample,
             device=self.settings.device,
         )
-        return self._feed("train", options)
+        return self._feed("train", options, extract)
 
-    def _feed(self, split: str, options: FeedOptions) -> Feed:
+    def _feed(self, split: str, options: FeedOptions, extract: Extract | None = None) -> Feed:
         positions = self.positions(split)
         targets = self.manifest.targets[positions]
+        if extract is not None:
+            images = self.evaluation_feed(split, evaluation_batch(options.batch_size))
+            return FeatureFeed(images, targets, positions, options, extract)
         if self.resident and isinstance(options.framing(), SmallImageAugment | None):
             return ResidentFeed(self.pixels(split), targets, positions, self.preprocess, options)
         threads = LoaderThreads(workers=self.settings.workers)

@@ -17,9 +17,11 @@ from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.config.schema import RunConfig, StageConfig
 from discern.data.manifest import Manifest
+from discern.feed.features import Extract
 from discern.feed.mixing import MixedFeed, Mixing
 from discern.models.classifier import Classifier, set_trainable, train_mode
 from discern.models.ema import ModelEma
+from discern.models.head_part import HeadPart
 from discern.optim.large_batch import ScaledRate, scale_rate
 from discern.optim.optimizers import build_optimizer
 from discern.optim.parameter_groups import group_lines
@@ -27,6 +29,7 @@ from discern.optim.schedules import Schedule, resolve_schedule, warmup_fraction
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.evaluate import evaluation_batch
+from discern.training.frozen_features import extract_features
 from discern.training.material import Material
 from discern.training.objectives import Objective, build_objective, learned_parts
 from discern.training.step import StepRules, TrainState, train_step
@@ -40,13 +43,17 @@ _SMOOTHED = ("cross_entropy", "bce", "logit_adjusted")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One run's parts: what the stages are built from. `precision` is fp32, bf16 or fp16."""
+    """One run's parts: what the stages are built from. `precision` is fp32, bf16 or fp16.
+
+    `on_features`: names of the stages that train heads on features computed once.
+    """
 
     config: RunConfig
     model: Classifier
     material: Material
     device: torch.device
     precision: str
+    on_features: frozenset[str] = frozenset()
 
 
 def run_stages(training: Training, session: Session, checkpoint: Checkpoint | None = None) -> None:
@@ -173,7 +180,10 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     augment = material.augmentation(config.augment.name, config.augment.args)
     sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
     close_from = config.epochs - config.close_aug
-    feed = material.training_feed(augment, config.batch_size, index, sampler, close_from)
+    extract = _extract(training) if name in training.on_features else None
+    feed = material.training_feed(
+        augment, config.batch_size, index, sampler, close_from, extract=extract
+    )
     mixing = Mixing(mixup=config.mixup, cutmix=config.cutmix)
     if mixing.active:
         classes, seed = len(material.manifest.classes), material.settings.seed + index
@@ -184,16 +194,23 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
         epochs=config.epochs,
         feed=feed,
         val_feed=material.evaluation_feed(
-            material.settings.val_split, evaluation_batch(config.batch_size)
+            material.settings.val_split, evaluation_batch(config.batch_size), extract=extract
         ),
         classes=material.manifest.classes,
         rules=_rules(training, config),
+        features=extract is not None,
         monitor=config.monitor,
         keep_top=config.keep_top,
         evaluate_every=config.evaluate_every,
         log_every=tracking.log_every,
         checkpoint_every_s=tracking.checkpoint_every_s,
     )
+
+
+def _extract(training: Training) -> Extract:
+    """How the images of a stage become features: by the model as it is when they are wanted."""
+    model, amp_dtype = training.model, AMP_TYPES[training.precision]
+    return lambda images, views: extract_features(model, images, views, amp_dtype=amp_dtype)
 
 
 def stage_state(
@@ -213,7 +230,8 @@ def stage_state(
         warmup_begin=warmup_fraction(config.warmup_lr, peak_rate(config).lr),
     )
     scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
-    network = torch.compile(model) if training.config.compute.compile else model
+    called = HeadPart(model) if plan.features else model
+    network = torch.compile(called) if training.config.compute.compile else called
     state = TrainState(
         model=model,
         network=network,  # type: ignore[arg-type]

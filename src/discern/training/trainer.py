@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from discern.base.errors import Interrupted, RunError
 from discern.feed.batch import Feed
 from discern.models.classifier import Classifier
+from discern.models.head_part import HeadPart
 from discern.training.callbacks import CallbackList, Progress, Signal
 from discern.training.checkpoint_index import write_index
 from discern.training.checkpoints import Checkpoint, CheckpointStore
@@ -62,6 +63,7 @@ class StagePlan:
     val_feed: Feed
     classes: tuple[str, ...]
     rules: StepRules
+    features: bool = False  # the feeds give features, and the head alone is called
     monitor: str = "accuracy"
     keep_top: int = 3
     evaluate_every: int = 1
@@ -272,7 +274,7 @@ class Trainer:
         started = time.monotonic()
         model = state.model if state.ema is None else cast("Classifier", state.ema.model)
         table = evaluate(
-            model,
+            HeadPart(model) if plan.features else model,
             plan.val_feed,
             classes=plan.classes,
             device=plan.rules.device,

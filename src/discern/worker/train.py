@@ -49,6 +49,7 @@ from discern.worker.plan import (
 )
 from discern.worker.recording import RunRecorder, attach_callbacks, open_callbacks
 from discern.worker.signals import stop_on_signals
+from discern.worker.stage_features import choose_stage_features, feature_lines
 from discern.worker.terminal import EpochLines
 
 
@@ -77,10 +78,14 @@ def train(request: Request, console: Console) -> dict[str, Any]:
     check_stages(plan.config, built.model, plan.scanned.manifest)
     plan_metrics(plan)
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
+    begun = run is not None and "choices" in run.record
+    on_features = choose_stage_features(plan, built.model, material, begun=begun)
     _announce(plan, built, material, run, console)
     writer = _open_writer(request, plan, run, root)
     with writer:
-        return _train_run(plan, built, material, writer, console, started, resumed=run is not None)
+        return _train_run(
+            plan, built, material, writer, console, started, on_features, resumed=run is not None
+        )
 
 
 def _named_run(request: Request, root: Path) -> Run | None:
@@ -229,6 +234,8 @@ def _announce(
     for name, one in plan.config.stages.items():
         for line in optimizer_lines(one, built.model):
             console.say(f"rates    {name}: {line}")
+    for line in feature_lines(plan):
+        console.say(f"features {line}")
     if built.size_note is not None:
         console.say(f"size     {built.size_note}")
     for line in built.report_lines():
@@ -301,6 +308,7 @@ def _train_run(
     writer: RunWriter,
     console: Console,
     started: float,
+    on_features: frozenset[str],
     *,
     resumed: bool,
 ) -> dict[str, Any]:
@@ -335,6 +343,7 @@ def _train_run(
         material=material,
         device=device,
         precision=precision["value"],
+        on_features=on_features,
     )
     with stop_on_signals(session.stop, console):
         run_stages(training, session, checkpoint)

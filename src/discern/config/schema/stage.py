@@ -97,6 +97,11 @@ class StageConfig(Section):
     trainable: str | list[str] = Field(
         "all", description="all, head, or patterns of parameter names"
     )
+    cache_features: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="compute a frozen network's features once, where only heads learn and chance "
+        "does no more than mirror an image",
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without a better score before the stage ends"
     )

@@ -1,0 +1,136 @@
+"""Features that fit in memory in place of images: a frozen network sees every image once.
+
+Owns the feed of a stage that trains nothing but heads. The features are computed when the first
+batch is asked for, over the batches of another feed, and epochs then run over them. An image may
+be mirrored by chance: its features are then kept both ways, and the draws are those of the images'
+own feed, so that the same stage without this feed sees the same pictures.
+
+Axes: V views (the image, and its mirror image if there is one), N samples, D features.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from discern.feed.augment import Augment, Policy
+from discern.feed.batch import Batch, Feed, FeedOptions, matched_samples
+from discern.feed.draws import Draws
+from discern.feed.operations import Mirror, Rows
+from discern.feed.order import check_start
+
+# Runs a feed's one epoch through the frozen part, each image once for each of the views asked for
+# (1: as it is, 2: its mirror image too): features [V, N, D] on the device, in the feed's order.
+Extract: TypeAlias = Callable[[Feed, int], Tensor]
+
+
+def count_views(augment: Augment) -> int | None:
+    """How many different pictures of an image `augment` makes: 1, 2 if it may be mirrored.
+
+    None when chance has more to say: no features can then be kept.
+    """
+    if augment is None:
+        return 1
+    if not isinstance(augment, Policy) or augment.framing is not None:
+        return None
+    if not all(isinstance(step.operation, Mirror) for step in augment.steps):
+        return None
+    return 2 if augment.steps else 1
+
+
+class FeatureFeed:
+    """Batches of features: `Batch.images` is [n, D], in the type that `extract` gives.
+
+    `images`: every image once, in the order of `targets` (int64 [N] or float32 [N,K]) and of
+    `positions` (int64 [N], in the manifest), untouched by chance; it is closed after its one
+    epoch. `options.augment` must have a number of views (`count_views`).
+    """
+
+    def __init__(
+        self,
+        images: Feed,
+        targets: NDArray[Any],
+        positions: NDArray[np.int64],
+        options: FeedOptions,
+        extract: Extract,
+    ) -> None:
+        self._images = images
+        self._options = options
+        self._extract = extract
+        self._views = (count_views(options.augment) or 1) if options.training else 1
+        self._count = len(positions)
+        self.samples, self.batches, _ = options.epoch_size(self._count)
+        self.wait_s = 0.0
+        self._targets, self._positions = matched_samples(targets, positions)
+        self._targets = self._targets.to(options.device)
+        self._features: Tensor | None = None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch number `epoch` from batch `start` on; see `Feed.epoch`."""
+        check_start(start, self.batches)
+        return self._stream(epoch, start)
+
+    def close(self) -> None:
+        """End the threads of the feed of images."""
+        self._images.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stream(self, epoch: int, start: int) -> Iterator[Batch]:
+        features = self._kept()
+        began = time.perf_counter()
+        options = self._options
+        order = options.order(self._count, epoch)
+        begin = int(order.bounds[start])
+        samples = torch.from_numpy(order.samples[begin:])
+        positions = self._positions[samples]
+        rows = samples
+        policy = options.policy(epoch)
+        if policy is not None:
+            keys = order.draw_keys(positions.numpy(), start, self.batches)
+            table = policy.table(Draws(options.seed, epoch), torch.from_numpy(keys))
+            rows = samples + torch.from_numpy(_mirrored(policy, table)) * self._count
+        rows, samples = rows.to(options.device), samples.to(options.device)
+        bounds = (order.bounds[start:] - begin).tolist()
+        for first, last in itertools.pairwise(bounds):
+            batch = Batch(
+                features.index_select(0, rows[first:last]),
+                self._targets.index_select(0, samples[first:last]),
+                positions[first:last],
+            )
+            self.wait_s += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+
+    def _kept(self) -> Tensor:
+        """The features [V * N, D]: all images, then all mirror images."""
+        if self._features is None:
+            features = self._extract(self._images, self._views)
+            self._features = features.flatten(0, 1)
+            self._images.close()
+        return self._features
+
+
+def _mirrored(policy: Policy, rows: Rows) -> NDArray[np.bool_]:
+    """Whether each image of `rows` [N, R] is mirrored in the end; two mirrors undo each other."""
+    turned = np.zeros(len(rows), dtype=bool)
+    for place, step in enumerate(policy.steps):
+        turned ^= rows[:, place] < step.probability
+    return turned
