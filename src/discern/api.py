@@ -95,6 +95,7 @@ def train(
 
     `settings` are flags by name (`epochs=5`, `lr=0.1`) or config sections. Raises DiscernError.
     """
+    from discern.launch.ranks import ranks_of, start_ranks
     from discern.worker.train import train as do_train
 
     given = {"val": val, "test": test, "model": model, **settings}
@@ -109,8 +110,18 @@ def train(
         },
         files=[str(name) for name in files],
         pairs=[("data", "data.source", str(data)), *_pairs(given, "train")],
+        quiet=console.quiet,
+        debug=console.debug,
     )
-    return TrainedRun(do_train(request, console)["path"])
+    ranks = ranks_of(request)
+    done = start_ranks(request, ranks).result() if ranks > 1 else do_train(request, console)
+    if done is None:
+        raise RunError(
+            "discern.train itself is one of several ranks here",
+            where="discern.train",
+            hint="call it in one process with nproc=N: it starts the ranks",
+        )
+    return TrainedRun(done["path"])
 
 
 def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:

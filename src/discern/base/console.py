@@ -21,11 +21,15 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """How this process speaks: `json`: one object on stdout; `quiet`: only results and warnings."""
+    """How this process speaks: `json`: one object on stdout; `quiet`: only results and warnings.
+
+    `mute`: nothing at all but failures, for one of several ranks that does not speak for them.
+    """
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    mute: bool = False
 
     @property
     def stream(self) -> TextIO:
@@ -35,7 +39,8 @@ class Console:
     @property
     def live(self) -> bool:
         """True if a bar may be redrawn in place: a terminal, and somebody looking."""
-        return self.stream.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
+        shown = not self.quiet and not self.mute
+        return shown and self.stream.isatty() and os.environ.get("TERM") != "dumb"
 
     def paint(self, text: str, style: str) -> str:
         """`text` in a style, on a terminal that may have color."""
@@ -45,26 +50,29 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """One line for people; nothing when quiet."""
-        if not self.quiet:
+        if not self.quiet and not self.mute:
             print(text, file=self.stream, flush=True)
 
     def result(self, text: str) -> None:
         """A line that is a command's result: shown when quiet, too."""
-        print(text, file=self.stream, flush=True)
+        if not self.mute:
+            print(text, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
         """A line that must not be missed."""
+        if self.mute:
+            return
         print(f"{self.paint('warning:', 'yellow')} {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def emit(self, value: dict[str, Any]) -> None:
         """The one JSON object of `--json`; nothing otherwise."""
-        if self.json:
+        if self.json and not self.mute:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             print(text, file=sys.stdout, flush=True)  # noqa: T201
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns; numbers to the right."""
-        if self.quiet:
+        if self.quiet or self.mute:
             return
         for line in format_table(headers, rows):
             print(line, file=self.stream, flush=True)

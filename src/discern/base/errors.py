@@ -151,3 +151,19 @@ class Interrupted(DiscernError):
 
     kind = "interrupted"
     exit_code = INTERRUPTED
+
+
+_KINDS: Final = {
+    branch.kind: branch
+    for branch in (
+        ConfigError, DataError, ModelError, RunError, AccessError, WorkloadError, InternalError,
+        Interrupted,
+    )
+}  # fmt: skip
+
+
+def error_from_record(record: dict[str, Any]) -> DiscernError:
+    """The failure that another process told by `record`."""
+    branch = _KINDS.get(record["kind"], DiscernError)
+    fields = {name: record[name] for name in ("where", "got", "expected", "hint")}
+    return branch(record["what"], **fields)

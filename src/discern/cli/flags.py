@@ -189,6 +189,7 @@ FLAGS: tuple[Flag, ...] = (
         "Compute",
         _EVERYWHERE,
     ),
+    Flag("--nproc", "compute.nproc", "int", "ranks that share each batch", (), "Compute"),
     Flag(
         "--precision",
         "compute.precision",

@@ -47,6 +47,7 @@ def train(
 ) -> None:
     """Train a classifier."""
     from discern.config.assemble import names_source, request_layers, resolve_request
+    from discern.launch.ranks import ranks_of, start_ranks
     from discern.launch.worker_process import become_worker
 
     if data is not None:
@@ -73,6 +74,10 @@ def train(
                 hint="discern train digits",
             )
         resolve_request(request)
+    ranks = ranks_of(request)
+    if ranks > 1:
+        start_ranks(request, ranks).result()
+        return
     become_worker(request)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from discern.base.errors import ConfigError
+from discern.config.device_text import listed_devices
 
 PROBE_STEPS = 3
 # bf16 must win by this much to be worth its rounding: below it the probe's noise decides.
@@ -40,6 +41,33 @@ class DeviceChoice:
         return f"{self.device} ({self.name}, {self.memory / 2**30:.0f} GiB)"
 
 
+def choose_rank_device(text: str, local_rank: int, ranks: int) -> DeviceChoice:
+    """The device of one of several ranks on this machine: its own GPU, or the CPU that they share.
+
+    `text`: auto, cpu, cuda, or as many ids as ranks. Raises ConfigError if one is not there.
+    """
+    if ranks == 1:
+        return choose_device(text)
+    wanted = text.strip().lower()
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted in ("", "cpu") or (wanted == "auto" and not there):
+        return _cpu()
+    if wanted in ("auto", "cuda"):
+        ids: tuple[int, ...] = tuple(range(ranks))
+    else:
+        ids = listed_devices(text) or ()
+    if len(ids) != ranks:
+        raise ConfigError(
+            "each rank has a device of its own",
+            where="--device",
+            got=f"{text}, {ranks} ranks",
+            expected=f"cpu, auto, cuda or {ranks} ids",
+        )
+    if max(ids) >= there:
+        raise _not_there(f"{text}, {ranks} ranks")
+    return _cuda(ids[local_rank])
+
+
 def choose_device(text: str) -> DeviceChoice:
     """The device that `text` asks for: auto, cpu, cuda, mps, an id, or ids; '' is cpu.
 
@@ -56,24 +84,19 @@ def choose_device(text: str) -> DeviceChoice:
         if not torch.backends.mps.is_available():
             raise _not_there(text)
         return _mps()
-    ids = wanted.removeprefix("cuda").removeprefix(":") or "0"
-    parts = [part.strip() for part in ids.split(",")]
-    if not all(part.isdigit() for part in parts):
-        raise ConfigError(
-            "not a device", where="--device", got=text, expected="auto, cpu, cuda, mps, 0 or 0,3"
-        )
+    ids = listed_devices(text) or ()
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if any(int(part) >= there for part in parts):
+    if any(index >= there for index in ids):
         raise _not_there(text)
-    if len(parts) > 1:
+    if len(ids) > 1:
         raise ConfigError(
-            "one process computes on one device, and several are not started yet",
+            "this computes in one process, on one device",
             where="--device",
             got=text,
             expected="one device",
-            hint=f"give one of them, such as --device {parts[0]}",
+            hint=f"give one of them, such as --device {ids[0]}; `discern train` takes several",
         )
-    return _cuda(int(parts[0]))
+    return _cuda(ids[0])
 
 
 def _not_there(text: str) -> ConfigError:

@@ -38,11 +38,13 @@ class Batch(NamedTuple):
     `images`: float [N,C,H,W], normalized, on the device, channels last in memory.
     `targets`: int64 [N] (or float32 [N,K] for a multi-label head), on the device.
     `positions`: int64 [N], the samples' positions in the manifest, on the CPU.
+    `whole`: images of all ranks together in this batch; 0 means that these are all.
     """
 
     images: Tensor
     targets: Tensor
     positions: Tensor
+    whole: int = 0
 
 
 class Feed(Protocol):

@@ -109,11 +109,12 @@ class FeatureFeed:
             rows = samples + torch.from_numpy(_mirrored(policy, table)) * self._count
         rows, samples = rows.to(options.device), samples.to(options.device)
         bounds = (order.bounds[start:] - begin).tolist()
-        for first, last in itertools.pairwise(bounds):
+        for number, (first, last) in enumerate(itertools.pairwise(bounds), start):
             batch = Batch(
                 features.index_select(0, rows[first:last]),
                 self._targets.index_select(0, samples[first:last]),
                 positions[first:last],
+                order.whole(number),
             )
             self.wait_s += time.perf_counter() - began
             yield batch

@@ -235,7 +235,8 @@ class LoaderFeed:
         else:
             pool = self._running_pool()
             tasks = [pool.submit(self._read, part) for part in whole.parts(_TASK)]
-        return _Pending(slot, tasks, positions, keys, self._targets[chosen], steps)
+        targets, every = self._targets[chosen], order.whole(index)
+        return _Pending(slot, tasks, positions, keys, targets, steps, every)
 
     def _read(self, task: _Task) -> tuple[float, float]:
         """Fill the rows of `task`; gives the seconds of (decoding, changing).
@@ -284,7 +285,7 @@ class LoaderFeed:
         if current.steps is not None and self._steps_on_batch:
             moved = change_pixels(moved, current.steps.policy, current.steps.rows)
         changed = time.perf_counter()
-        batch = Batch(self._normalize(moved), targets, current.positions)
+        batch = Batch(self._normalize(moved), targets, current.positions, current.whole)
         self._change_s += cropped - began + changed - copied
         self._copy_s += copied - cropped + time.perf_counter() - changed
         return batch
@@ -341,6 +342,7 @@ class _Pending(NamedTuple):
     keys: Tensor  # what the draws of each image are keyed by
     targets: Tensor
     steps: _Steps | None
+    whole: int  # images of all ranks
 
 
 class _Steps(NamedTuple):

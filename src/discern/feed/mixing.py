@@ -195,7 +195,7 @@ class MixedFeed:
                 mix = mixing.plan(draws, number, *batch.images.shape[-2:])
                 images = batch.images if mix == _UNMIXED else mix_images(batch.images, mix)
                 targets = mix_targets(batch.targets, mix, self._classes)
-                yield Batch(images, targets, batch.positions)
+                yield Batch(images, targets, batch.positions, batch.whole)
 
 
 _UNMIXED = Mix(kept=1.0, box=None)

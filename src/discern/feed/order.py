@@ -23,12 +23,14 @@ _REPEAT = 1 << 40
 class EpochOrder:
     """The samples of one epoch: `samples` int64 [M], batch k is `bounds[k]` to `bounds[k + 1]`.
 
-    `repeats` int64 [M]: how often each was there before; None where each comes once.
+    `repeats` int64 [M]: how often each was there before; None where each comes once. `wholes`:
+    samples of all ranks in each batch, int64; None where these are all.
     """
 
     samples: NDArray[np.int64]
     bounds: NDArray[np.int64]
     repeats: NDArray[np.int64] | None = None
+    wholes: NDArray[np.int64] | None = None
 
     @property
     def batches(self) -> int:
@@ -38,6 +40,10 @@ class EpochOrder:
     def batch(self, index: int) -> NDArray[np.int64]:
         """The samples of batch `index`, int64."""
         return self.samples[self.bounds[index] : self.bounds[index + 1]]
+
+    def whole(self, index: int) -> int:
+        """Samples of all ranks in batch `index`; 0 where this order's are all."""
+        return 0 if self.wholes is None else int(self.wholes[index])
 
     def draw_keys(self, positions: NDArray[np.int64], first: int, last: int) -> NDArray[np.int64]:
         """What the draws of batches `first` to `last` are keyed by, int64, one per sample shown.
@@ -71,7 +77,7 @@ class EpochOrder:
         chosen = np.concatenate([np.arange(b, e) for b, e in zip(begins, ends, strict=True)])
         bounds = np.concatenate([[0], np.cumsum(ends - begins)])
         repeats = None if self.repeats is None else self.repeats[chosen]
-        return EpochOrder(self.samples[chosen], bounds, repeats)
+        return EpochOrder(self.samples[chosen], bounds, repeats, sizes)
 
 
 def training_order(

@@ -141,13 +141,18 @@ class ResidentFeed:
             last = min(first + span, self.batches)
             chunk = self._chunk(order, epoch, policy, first, last)
             bounds = (order.bounds[first : last + 1] - order.bounds[first]).tolist()
-            for begin, end in itertools.pairwise(bounds):
+            for number, (begin, end) in enumerate(itertools.pairwise(bounds), first):
                 pixels = self._cut(chunk, begin, end)
                 if policy is not None and chunk.rows is not None:
                     pixels = change_pixels(pixels, policy, chunk.rows[begin:end])
                 changed = time.perf_counter()
                 images = self._normalize(pixels)
-                batch = Batch(images, chunk.targets[begin:end], chunk.positions[begin:end])
+                batch = Batch(
+                    images,
+                    chunk.targets[begin:end],
+                    chunk.positions[begin:end],
+                    order.whole(number),
+                )
                 ready = time.perf_counter()
                 self._change_s += changed - began
                 self._copy_s += ready - changed

@@ -104,14 +104,14 @@ class ChildExecutor:
             command,
             env=worker_environment(),
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
             stdout=_STDERR if self.aside else None,
         )
         return ChildHandle(process)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux the kernel ends a child whose parent is gone, however the parent ended."""
+def die_with_parent() -> Callable[[], None] | None:
+    """A call after which the kernel ends this process when its parent is gone; None off Linux."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None, use_errno=True)

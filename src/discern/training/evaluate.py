@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from discern.compute.world import World
 from discern.feed.batch import Feed
 from discern.training.objectives import MISSING
 from discern.training.scores import EvalTable
@@ -30,17 +31,20 @@ def evaluate(
     classes: tuple[str, ...],
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
+    world: World | None = None,
 ) -> EvalTable:
     """Predictions, losses and top classes of every image in `feed`, in its order.
 
     `model` gives `Output` for a batch of `feed`: a Classifier, or a HeadPart of features.
 
     Loss and probabilities are computed in float32 whatever the network's precision. The model's
-    training mode is put back afterwards.
+    training mode is put back afterwards. Of several ranks in `world` each has a part of the images,
+    in rank order, and all get the whole table.
     """
+    world = world or World()
     training = model.training
     model.eval()
-    keep = feed.samples * len(classes) <= MAX_LOGITS
+    keep = world.sum_values([feed.samples])[0] * len(classes) <= MAX_LOGITS
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("positions", "targets", "top", "probabilities", "losses", "logits")
     }
@@ -62,7 +66,12 @@ def evaluate(
                     columns["logits"].append(logits.cpu().numpy())
     finally:
         model.train(training)
-    joined = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    if not keep:
+        del columns["logits"]
+    joined = {
+        name: world.join(np.concatenate(parts) if parts else np.empty(0))
+        for name, parts in columns.items()
+    }
     return EvalTable(
         positions=joined["positions"],
         targets=joined["targets"],

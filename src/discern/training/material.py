@@ -16,6 +16,7 @@ from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
+from discern.feed.empty import EmptyFeed
 from discern.feed.features import Extract, FeatureFeed
 from discern.feed.loader import LoaderFeed, LoaderThreads
 from discern.feed.own_augment import own_augment
@@ -57,6 +58,8 @@ class FeedSettings:
     flip: bool  # the mirror test's verdict, for `auto` augmentation
     resample: Resample = "mixed"  # how training photos are resized
     val_split: str = "val"  # the images that the model is chosen by
+    rank: int = 0
+    ranks: int = 1
 
 
 class Material:
@@ -103,9 +106,21 @@ class Material:
         """Every image of a split once, in manifest order, untouched by chance.
 
         With `extract` its features, computed once, in place of the images.
+        Of several ranks each gets whole batches in a row, the batches that one process would see:
+        the same sums to the last bit. A rank that is left without any gets no image.
         """
         options = FeedOptions(batch_size=batch_size, device=self.settings.device)
-        return self._feed(split, options, extract)
+        settings, count = self.settings, len(self.positions(split))
+        if settings.ranks == 1:
+            return self._feed(split, options, extract)
+        batches = -(-count // batch_size)
+        begin, end = (
+            min(count, batch_size * -(-batches * rank // settings.ranks))
+            for rank in (settings.rank, settings.rank + 1)
+        )
+        if begin == end:
+            return EmptyFeed()
+        return self._feed(split, options, extract, slice(begin, end))
 
     def training_feed(
         self,
@@ -131,17 +146,28 @@ class Material:
             close_from=close_from,
             resample=self.settings.resample,
             device=self.settings.device,
+            rank=self.settings.rank,
+            ranks=self.settings.ranks,
         )
         return self._feed("train", options, extract)
 
-    def _feed(self, split: str, options: FeedOptions, extract: Extract | None = None) -> Feed:
-        positions = self.positions(split)
+    def _feed(
+        self,
+        split: str,
+        options: FeedOptions,
+        extract: Extract | None = None,
+        part: slice = slice(None),
+    ) -> Feed:
+        positions = self.positions(split)[part]
         targets = self.manifest.targets[positions]
         if extract is not None:
-            images = self.evaluation_feed(split, evaluation_batch(options.batch_size))
+            size = evaluation_batch(options.batch_size)
+            every = FeedOptions(batch_size=size, device=options.device)
+            images = self._feed(split, every, part=part)
             return FeatureFeed(images, targets, positions, options, extract)
         if self.resident and isinstance(options.framing(), SmallImageAugment | None):
-            return ResidentFeed(self.pixels(split), targets, positions, self.preprocess, options)
+            pixels = self.pixels(split)[part]
+            return ResidentFeed(pixels, targets, positions, self.preprocess, options)
         threads = LoaderThreads(workers=self.settings.workers)
         return LoaderFeed(
             self.source, targets, positions, self.preprocess, options, threads=threads

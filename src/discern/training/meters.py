@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from discern.compute.world import World
 from discern.training.step import StepResult
 
 
 class Meters:
     """Loss and accuracy since the last reading; read with one wait for the device."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, world: World | None = None) -> None:
+        self._world = world or World()
         # float64 sums: exact enough that the window's length never shows in the figures.
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(3, dtype=dtype, device=device)
@@ -27,12 +29,14 @@ class Meters:
         self.steps += 1
 
     def read(self) -> dict[str, float]:
-        """Mean loss, accuracy, and the number of non-finite steps, since the last reset."""
-        loss, correct, bad = self._sums.tolist()
+        """Mean loss, accuracy, non-finite steps and images of all ranks, since the last reset."""
+        sums = [*self._sums.tolist(), float(self.count)]
+        loss, correct, bad, count = self._world.sum_values(sums)
         return {
-            "loss": loss / self.count if self.count else float("nan"),
-            "accuracy": correct / self.count if self.count else float("nan"),
-            "nonfinite_steps": bad,
+            "loss": loss / count if count else float("nan"),
+            "accuracy": correct / count if count else float("nan"),
+            "nonfinite_steps": bad / self._world.ranks,  # such a step is so on every rank
+            "images": count,
         }
 
     def reset(self) -> None:
@@ -45,8 +49,11 @@ class Meters:
         """The sums as JSON values."""
         return {"sums": self._sums.tolist(), "count": self.count, "steps": self.steps}
 
-    def restore(self, state: dict[str, float | list[float]]) -> None:
-        """Take back what `state` gave, bit for bit."""
+    def restore(self, state: dict[str, float | list[float]] | None) -> None:
+        """Take back what `state` gave, bit for bit; None: start a new window."""
+        if state is None:
+            self.reset()
+            return
         self._sums.copy_(torch.tensor(state["sums"], dtype=self._sums.dtype))
         self.count = int(state["count"])  # type: ignore[arg-type]
         self.steps = int(state["steps"])  # type: ignore[arg-type]

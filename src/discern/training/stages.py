@@ -6,7 +6,7 @@ An assembler: it reads the config, so that nothing below has to.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from discern.base.errors import ConfigError
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
+from discern.compute.world import World
 from discern.config.schema import RunConfig, StageConfig
 from discern.data.manifest import Manifest
 from discern.feed.features import Extract
@@ -32,6 +33,7 @@ from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
 from discern.training.material import Material
 from discern.training.objectives import Objective, build_objective, learned_parts
+from discern.training.shared_gradients import SharedGradients
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
 from discern.training.trainer import Session, StagePlan
@@ -54,6 +56,12 @@ class Training:
     device: torch.device
     precision: str
     on_features: frozenset[str] = frozenset()
+    world: World = field(default_factory=World)
+
+    def seed_stage(self, index: int) -> None:
+        """Seed stage number `index`: the ranks draw different dropout masks."""
+        more = () if self.world.leads else ("rank", self.world.rank)
+        seed_everything(derive_seed(self.config.seed, "stage", index, *more))
 
 
 def run_stages(training: Training, session: Session, checkpoint: Checkpoint | None = None) -> None:
@@ -69,7 +77,8 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
     for index in range(first, len(stages)):
         name, config = stages[index]
         session.callbacks = CallbackList([*listeners, *_stage_callbacks(config)])
-        seed_everything(derive_seed(training.config.seed, "stage", index))
+        training.seed_stage(index)
+        training.world.spread_(list(training.model.state_dict().values()))
         plan = plan_stage(training, name, config, index)
         with plan.feed, plan.val_feed:
             state = stage_state(training, config, plan, step, samples)
@@ -171,6 +180,9 @@ def _rules(training: Training, config: StageConfig) -> StepRules:
         clip_grad=config.clip_grad,
         grad_accum_steps=config.grad_accum_steps,
         guard=training.config.compute.skip_nonfinite,
+        shared=None
+        if training.world.alone
+        else SharedGradients(training.world, config.batch_size / training.world.ranks),
     )
 
 

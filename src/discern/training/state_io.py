@@ -59,7 +59,8 @@ def restore_state(
     state.stage_step = values["stage_step"]
     state.samples = values["samples"]
     state.rate_scale = values["rate_scale"]
-    _restore_random(join_tree(values["random"], groups["random"]))
+    if values["random"] is not None:
+        _restore_random(join_tree(values["random"], groups["random"]))
 
 
 def _restore_optimizer(state: TrainState, saved: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from discern.models.classifier import Classifier
 from discern.models.ema import ModelEma
 from discern.optim.schedules import Schedule
 from discern.training.objectives import Objective, likeliest
+from discern.training.shared_gradients import SharedGradients
 
 
 @dataclass(slots=True)
@@ -51,10 +52,14 @@ class StepRules:
     clip_grad: float | None = None
     grad_accum_steps: int = 1
     guard: bool = True  # a non-finite step leaves weights and optimizer untouched
+    shared: SharedGradients | None = None  # where the batch's other images are on other ranks
 
 
 class StepResult(NamedTuple):
-    """Detached device tensors: mean loss [], right answers [], finite []; and the sample count."""
+    """Detached device tensors: mean loss [], right answers [], finite []; and the sample count.
+
+    Loss and finite are those of all ranks; right answers and count are this rank's.
+    """
 
     loss: Tensor
     correct: Tensor
@@ -76,6 +81,9 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     loss, correct = _gradients(state, batch, rules)
+    count = batch.targets.shape[0]
+    if rules.shared is not None:
+        loss = rules.shared.average_(state.parameters, loss, count)
     if look is not None:
         look(state)
     finite = torch.isfinite(loss)
@@ -87,10 +95,9 @@ def train_step(
             finite = finite & torch.isfinite(norm)
         _update(state, rules, finite)
     state.optimizer.zero_grad(set_to_none=True)
-    count = batch.targets.shape[0]
     state.step += 1
     state.stage_step += 1
-    state.samples += count
+    state.samples += batch.whole or count
     return StepResult(loss, correct, finite, count)
 
 

@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from discern.base.errors import Interrupted, RunError
+from discern.compute.world import World
 from discern.feed.batch import Feed
 from discern.models.classifier import Classifier
 from discern.models.head_part import HeadPart
+from discern.training.accord import Accord, StopRequest
 from discern.training.callbacks import CallbackList, Progress, Signal
 from discern.training.checkpoint_index import write_index
 from discern.training.checkpoints import Checkpoint, CheckpointStore
@@ -21,35 +23,14 @@ from discern.training.ledger import Entry, Ledger
 from discern.training.loop_clock import LoopClock, Window
 from discern.training.meters import Meters
 from discern.training.probes import ProbeList
+from discern.training.rank_states import add_other_ranks, share_buffers
+from discern.training.recorder import Recorder
 from discern.training.scores import score_record
 from discern.training.state_io import capture_state, restore_state
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.tensor_trees import all_finite
 
 MAX_ROLLBACKS = 3
-
-
-class Recorder(Protocol):
-    """Where readings go: a run folder, or nowhere."""
-
-    def record(self, step: int, readings: dict[str, float]) -> None:
-        """Take plain figures of one step."""
-
-    def flush(self) -> None:
-        """Make what was recorded durable."""
-
-    def rewind(self, step: int) -> None:
-        """Forget the figures of later steps: training goes on from `step`."""
-
-    def warn(self, text: str) -> None:
-        """Tell the user something that must not be missed."""
-
-
-class StopRequest:
-    """Set by a signal handler, seen by the trainer after the step in progress."""
-
-    def __init__(self) -> None:
-        self.requested = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +62,12 @@ class Session:
     ledger: Ledger = field(default_factory=Ledger)
     progress: Progress = field(default_factory=Progress)
     stop: StopRequest = field(default_factory=StopRequest)
-    rollbacks: int = 0
-    train_seconds: float = 0.0  # first batch to last update; evaluations and saving apart
+    rollbacks: int = field(default=0, init=False)
+    train_seconds: float = field(
+        default=0.0, init=False
+    )  # first batch to last update; evaluations and saving apart
+    world: World = field(default_factory=World)
+    accord: Accord | None = None  # what several ranks decide together; sets `stop`
 
 
 class _Rollback(Exception):
@@ -99,7 +84,9 @@ class Trainer:
         self.state = state
         self.session = session
         self._train_mode = train_mode
-        self._meters = Meters(plan.rules.device)
+        self._meters = Meters(plan.rules.device, session.world)
+        self._accord = session.accord
+        self._now = time.monotonic if session.accord is None else session.accord.now
         self._next_save = 0.0
         self._clock = LoopClock(plan.feed)
         self._probes = ProbeList(session.callbacks.probes(), plan.log_every)
@@ -112,8 +99,8 @@ class Trainer:
         """
         epoch, batch = self._start(checkpoint)
         self._show_ranking()
-        self._next_save = time.monotonic() + self.plan.checkpoint_every_s
-        signal = self.session.callbacks.call("before_stage", self.session.progress)
+        self._next_save = self._now() + self.plan.checkpoint_every_s
+        signal = self._call("before_stage")
         if checkpoint is not None and checkpoint.state["ended"] == "run":
             signal = Signal.END_RUN
         while epoch < self.plan.epochs and signal < Signal.END_STAGE:
@@ -123,7 +110,14 @@ class Trainer:
             except _Rollback:
                 epoch, batch = self._roll_back()
                 signal = Signal.GO_ON
-        return max(signal, self.session.callbacks.call("after_stage", self.session.progress))
+        return max(signal, self._call("after_stage"))
+
+    def _call(self, hook: str) -> Signal:
+        return self._agree(self.session.callbacks.call(hook, self.session.progress))
+
+    def _agree(self, signal: Signal) -> Signal:
+        """The strongest signal of all ranks, and whether one of them was asked to stop."""
+        return signal if self._accord is None else self._accord.conclude(signal)
 
     def _start(self, checkpoint: Checkpoint | None) -> tuple[int, int]:
         plan, progress = self.plan, self.session.progress
@@ -150,14 +144,14 @@ class Trainer:
         progress.epoch, progress.batch = epoch, first_batch
         if first_batch == 0:
             session.callbacks.call("before_epoch", progress)
-        signal = max(self._train_epoch(epoch, first_batch), self._read())
+        signal = self._agree(max(self._train_epoch(epoch, first_batch), self._read()))
         if signal is Signal.ROLLBACK:
             raise _Rollback
         progress.epoch = epoch + 1
         last = progress.epoch == self.plan.epochs or signal >= Signal.END_STAGE
         if last or progress.epoch % self.plan.evaluate_every == 0:
             signal = max(signal, self.evaluate())
-        signal = max(signal, session.callbacks.call("after_epoch", progress))
+        signal = self._agree(max(signal, session.callbacks.call("after_epoch", progress)))
         if signal is Signal.ROLLBACK:
             raise _Rollback
         over = "run" if signal is Signal.END_RUN else None
@@ -176,9 +170,11 @@ class Trainer:
             plan.rules,
         )
         before, after = callbacks.listens("before_step"), callbacks.listens("after_step")
-        log_every, batches, clock = plan.log_every, plan.feed.batches, time.monotonic
+        log_every, batches, clock = plan.log_every, plan.feed.batches, self._now
         step = self._probes.step if self._probes else train_step
-        strongest = Signal.GO_ON
+        strongest, accord = Signal.GO_ON, self._accord
+        if accord is not None:
+            accord.begin()
         self._train_mode()
         self._clock.open()
         with contextlib.closing(plan.feed.epoch(epoch, first_batch)) as feed:  # type: ignore[type-var]
@@ -193,6 +189,8 @@ class Trainer:
                     strongest = max(strongest, callbacks.call("after_step", progress))
                 if state.step % log_every == 0:
                     strongest = max(strongest, self._read())
+                if accord is not None:
+                    strongest = accord.settle(strongest)
                 if strongest or stop.requested or clock() >= self._next_save:
                     # At the last batch the epoch's own end follows at once, with its evaluation.
                     if progress.batch == batches:
@@ -206,11 +204,7 @@ class Trainer:
         """Between two steps: roll back, save, stop, or go on."""
         if signal is Signal.ROLLBACK:
             raise _Rollback
-        if (
-            signal is Signal.SAVE
-            or self.session.stop.requested
-            or time.monotonic() >= self._next_save
-        ):
+        if signal is Signal.SAVE or self.session.stop.requested or self._now() >= self._next_save:
             self._close_window()
             self.save(epoch, self.session.progress.batch)
             self._stop_if_asked()
@@ -236,7 +230,7 @@ class Trainer:
         if not self._meters.steps:
             return Signal.GO_ON
         figures = self._meters.read()
-        count, steps = self._meters.count, self._meters.steps
+        count, steps = round(figures["images"]), self._meters.steps
         timing = self._close_window().readings(count, steps)
         self._meters.reset()
         readings = {
@@ -273,12 +267,14 @@ class Trainer:
         session.callbacks.call("before_evaluation", progress)
         started = time.monotonic()
         model = state.model if state.ema is None else cast("Classifier", state.ema.model)
+        share_buffers(session.world, model)
         table = evaluate(
             HeadPart(model) if plan.features else model,
             plan.val_feed,
             classes=plan.classes,
             device=plan.rules.device,
             amp_dtype=plan.rules.amp_dtype,
+            world=session.world,
         )
         scores = score_record(table)
         if scores["loss"] is None:
@@ -304,16 +300,19 @@ class Trainer:
         session, state = self.session, self.state
         self._probes.record(session.recorder.record)
         session.recorder.flush()
+        share_buffers(session.world, state.model, None if state.ema is None else state.ema.model)
         groups, values = capture_state(state)
-        self._next_save = time.monotonic() + self.plan.checkpoint_every_s
+        self._next_save = self._now() + self.plan.checkpoint_every_s
         if not all_finite(groups["model"]):
             session.recorder.warn(f"no checkpoint at step {state.step}: the weights are not finite")
             return
         values.update(self._position(epoch, batch), ended=ended)
+        add_other_ranks(session.world, groups, values)
         session.store.write(state.step, groups, values)
         kept = {entry.step for entry in self._ranking()} | session.callbacks.kept_steps()
         session.store.keep(kept)
-        write_index(session.store, session.ledger, self.plan.monitor, self.plan.keep_top)
+        if session.world.leads:
+            write_index(session.store, session.ledger, self.plan.monitor, self.plan.keep_top)
 
     def _ranking(self) -> list[Entry]:
         """The evaluations whose checkpoints are kept, best first."""

@@ -9,7 +9,9 @@ from pathlib import Path
 from discern.base.console import Console
 from discern.base.errors import ConfigError
 from discern.base.plugins import open_import_path
+from discern.base.rank_environment import started_ranks
 from discern.config.request import Request, read_request
+from discern.worker.rank_end import begin_rank, end_rank, leave_process
 
 VERBS = {
     "train": "discern.worker.train:train_verb",
@@ -24,6 +26,9 @@ VERBS = {
 }
 
 
+ON_RANKS = ("train",)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Do the request; gives the exit code."""
     parser = argparse.ArgumentParser(prog="discern.worker")
@@ -32,26 +37,42 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path)
     given = parser.parse_args(arguments)
     console = Console()
+    rank, ranks = 0, 1
     try:
-        request = take_request(given.request, given.verb)
-        console = Console(json=request.json, quiet=request.quiet, debug=request.debug)
+        rank, _, ranks = started_ranks()
+        console = Console(mute=rank > 0)
+        if ranks > 1:
+            begin_rank(rank)
+        request = take_request(given.request, given.verb, ranks)
+        console = Console(
+            json=request.json, quiet=request.quiet, debug=request.debug, mute=rank > 0
+        )
         if given.run is not None:
             request.arguments["run"] = str(given.run)
         verb = open_import_path(VERBS[given.verb], where="discern.worker")
         return int(verb(request, console))
     except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
+        if ranks > 1:
+            leave_process(end_rank(rank, error, console))
         return console.last_door(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if ranks > 1:
+            leave_process(end_rank(rank, error, console))
         return 130
 
 
-def take_request(path: Path, verb: str) -> Request:
+def take_request(path: Path, verb: str, ranks: int = 1) -> Request:
     """Read the request for `verb`; a temporary one that the command line wrote is removed."""
     request = read_request(path)
     if request.verb != verb:
         raise ConfigError(
             "the request is for another verb", where=path, got=request.verb, expected=verb
         )
+    if ranks > 1 and verb not in ON_RANKS:
+        raise ConfigError(
+            "this is done by one process", where=verb, got=f"{ranks} ranks",
+            expected=f"one, or the verb {', '.join(ON_RANKS)}",
+        )  # fmt: skip
     if path.name.startswith("discern-request-"):
         path.unlink(missing_ok=True)
     return request

@@ -54,11 +54,7 @@ def finish_run(
     """
     stage = list(plan.config.stages.values())[-1]
     best = keep_best(training, session, stage.monitor)
-    tables = {
-        split: _evaluate(training, split, stage.batch_size)
-        for split in ("val", "test")
-        if len(training.material.positions(split))
-    }
+    tables = final_tables(plan, training)
     table = tables["test"]
     if not np.isfinite(table.losses[table.labeled]).all():
         raise RunError(
@@ -95,6 +91,17 @@ def finish_run(
     }
     _tell(plan, table, outcome, console)
     return outcome
+
+
+def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]:
+    """Rank 0's weights scored by all ranks, on every image of the splits that were held out."""
+    training.world.spread_(list(training.model.state_dict().values()))
+    stage = list(plan.config.stages.values())[-1]
+    return {
+        split: _evaluate(training, split, stage.batch_size)
+        for split in ("val", "test")
+        if len(training.material.positions(split))
+    }
 
 
 def keep_best(training: Training, session: Session, monitor: str) -> Entry:
@@ -135,6 +142,7 @@ def _evaluate(training: Training, split: str, batch_size: int) -> EvalTable:
             feed,
             classes=material.manifest.classes,
             device=training.device,
+            world=training.world,
         )
 
 

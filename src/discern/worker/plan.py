@@ -17,11 +17,11 @@ from discern.base.files import hash_file, hash_json
 from discern.base.seeds import derive_seed
 from discern.compute.device import (
     DeviceChoice,
-    choose_device,
     default_threads,
     seed_everything,
     usable_cores,
 )
+from discern.compute.world import World
 from discern.config.assemble import resolve_request
 from discern.config.layers import Layer, Resolved
 from discern.config.recipes import SMALL_SIDE, RecipeFacts, choose_recipe, default_model
@@ -37,6 +37,7 @@ from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_o
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metric
 from discern.worker.parts import check_parts
+from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
 
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
@@ -58,6 +59,7 @@ class TrainingPlan:
     threads: int
     identity: str
     chosen_on_reported: bool = False
+    world: World = field(default_factory=World)
     choices: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,10 +72,12 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     """Choose the device, look at the images, resolve the config. Raises before anything is made."""
     early = resolve_request(request).config
     check_parts(early)
-    device = choose_device(early.compute.device)
+    device, world = join_ranks(early.compute)
     threads = early.compute.threads or default_threads()
     torch.set_num_threads(threads)
-    scanned = scan(early.data, console)
+    with world.first_alone():
+        scanned = scan(early.data, console)
+    check_same_images(world, scanned.manifest.hash)
     chosen_on_reported = early.data.val == CHOOSE_ON_TEST
     if chosen_on_reported:
         console.say("note: the model is chosen on the test images; those held out go back to train")
@@ -101,10 +105,11 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         scanned=scanned,
         source=open_source(scanned.manifest),
         device=device,
-        workers=usable_cores() if workers is None else workers,
+        workers=max(1, usable_cores() // world.ranks) if workers is None else workers,
         threads=threads,
         identity=_identity(resolved.config, scanned),
         chosen_on_reported=chosen_on_reported,
+        world=world,
     )
 
 
@@ -194,6 +199,7 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
             enlarge=config.data.image_size is None,
         )
     )
+    share_batch_norm(built.model, config.compute)
     built.model.to(plan.device.torch_device)
     if config.compute.channels_last:
         built.model.to(memory_format=torch.channels_last)
@@ -270,6 +276,8 @@ def make_material(
         flip=flip,
         resample=plan.config.data.resample,
         val_split="test" if plan.chosen_on_reported else "val",
+        rank=plan.world.rank,
+        ranks=plan.world.ranks,
     )
     material = Material(plan.scanned.manifest, plan.source, preprocess, settings)
     # Pretrained weights keep the normalization that they were trained under.

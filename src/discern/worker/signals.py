@@ -11,7 +11,7 @@ from types import FrameType
 
 from discern.base.console import Console
 from discern.base.errors import INTERRUPTED
-from discern.training.trainer import StopRequest
+from discern.training.accord import StopRequest
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from discern.config.schema import RunConfig
 from discern.config.yaml_text import dump_text
 from discern.data.images import Preprocess
 from discern.feed.augment import describe_augment
+from discern.launch.resumed import named_run, with_stored_config
 from discern.models.catalogue import BuiltModel
 from discern.track.run import (
     Run,
@@ -26,8 +27,7 @@ from discern.track.run import (
     runs_root,
 )
 from discern.track.run_folder import check_name
-from discern.training.callbacks import CallbackList
-from discern.training.checkpoints import CheckpointStore
+from discern.training.accord import StopRequest
 from discern.training.material import Material
 from discern.training.stages import (
     Training,
@@ -36,8 +36,7 @@ from discern.training.stages import (
     probe_precision,
     run_stages,
 )
-from discern.training.trainer import Session
-from discern.worker.finish import finish_run
+from discern.worker.finish import final_tables, finish_run
 from discern.worker.plan import (
     TrainingPlan,
     allow_flip,
@@ -47,78 +46,83 @@ from discern.worker.plan import (
     plan_metrics,
     plan_training,
 )
-from discern.worker.recording import RunRecorder, attach_callbacks, open_callbacks
+from discern.worker.rank_end import leave_result
+from discern.worker.rank_plan import (
+    all_devices,
+    changed_ranks,
+    check_batches,
+    chosen_by_first,
+    rank_lines,
+    telling_the_cause,
+)
+from discern.worker.recording import open_callbacks
+from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features, feature_lines
-from discern.worker.terminal import EpochLines
 
 
 def train_verb(request: Request, console: Console) -> int:
     """Do one `train` request; its result is one JSON object or lines for people."""
-    console.emit(train(request, console))
+    result = train(request, console)
+    if result is not None:
+        leave_result(0, result)
+        console.emit(result)
     return 0
 
 
-def train(request: Request, console: Console) -> dict[str, Any]:
-    """Train as asked; gives the object that `--json` prints. Raises DiscernError."""
+def train(request: Request, console: Console) -> dict[str, Any] | None:
+    """Train as asked; gives the object that `--json` prints. Raises DiscernError.
+
+    One of several ranks does its part; those beyond the first write nothing and give None.
+    """
     started = time.monotonic()
     root = runs_root(request.arguments.get("runs"))
-    named = _named_run(request, root)
+    named = named_run(request, root)
     if named is not None:
-        request = _with_stored_config(request, named)
+        request = with_stored_config(request, named)
     plan = plan_training(request, console)
-    run = named or _same_request(request, plan, root)
-    if run is not None:
-        _check_same(plan, run)
-        plan.choices.update(run.record.get("choices") or {})
+    with plan.world:
+        run = _agreed_run(named or _same_request(request, plan, root), plan, root)
+        if run is not None:
+            _check_same(plan, run)
+            plan.choices.update(run.record.get("choices") or {})
+        parts = chosen_by_first(plan.world, plan.choices, lambda: _prepare(plan, run))
+        built, material, _ = parts
+        _announce(plan, built, material, run, console)
+        writer = _open_writer(request, plan, run, root) if plan.world.leads else None
+        with writer or contextlib.nullcontext(), telling_the_cause():
+            resumed = run is not None
+            return _train_run(plan, parts, writer, console, started, resumed=resumed)
+
+
+_Parts = tuple[BuiltModel, Material, frozenset[str]]
+
+
+def _prepare(plan: TrainingPlan, run: Run | None) -> _Parts:
+    """The network and the images, checked, and the stages that train on kept features."""
     built = build_network(plan)
     preprocess = choose_preprocess(plan, built)
     flip = allow_flip(plan)
     material = make_material(plan, built, preprocess, flip=flip)
     check_stages(plan.config, built.model, plan.scanned.manifest)
+    check_batches(plan.config, material, plan.world)
     plan_metrics(plan)
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
     begun = run is not None and "choices" in run.record
     on_features = choose_stage_features(plan, built.model, material, begun=begun)
-    _announce(plan, built, material, run, console)
-    writer = _open_writer(request, plan, run, root)
-    with writer:
-        return _train_run(
-            plan, built, material, writer, console, started, on_features, resumed=run is not None
-        )
+    return built, material, on_features
 
 
-def _named_run(request: Request, root: Path) -> Run | None:
-    """The run that `--resume` asks for, if it names one or there is no DATA to find it by."""
-    wanted = request.arguments.get("resume")
-    if wanted is None:
-        return None
-    if wanted:
-        run = open_run(wanted, root)
-        if run.status == "finished" and not any("epochs" in pair[1] for pair in request.pairs):
-            raise ConfigError(
-                "this run is finished",
-                where=run.id,
-                hint="--resume RUN --epochs N trains it further; without --resume a new run starts",
-            )
-        return run
-    if any(key == "data.source" for _, key, _ in request.pairs):
-        return None
-    unfinished = find_unfinished(root)
-    if not unfinished:
-        raise ConfigError(
-            "there is no unfinished run to go on with", where=root, hint="`discern runs list`"
-        )
-    return unfinished[0]
-
-
-def _with_stored_config(request: Request, run: Run) -> Request:
-    """The request as the run stored it, with the flags given now on top."""
-    return replace(request, files=[str(run.path / "config.yaml"), *request.files])
+def _agreed_run(found: Run | None, plan: TrainingPlan, root: Path) -> Run | None:
+    """The run that rank 0 goes on with, on every rank."""
+    path = plan.world.tell(None if found is None else str(found.path))
+    if found is None or str(found.path) != path:
+        return None if path is None else open_run(path, root)
+    return found
 
 
 def _same_request(request: Request, plan: TrainingPlan, root: Path) -> Run | None:
-    if request.arguments.get("fresh"):
+    if request.arguments.get("fresh") or not plan.world.leads:
         return None
     found = find_unfinished(root, project_of(plan), plan.identity)
     name = plan.config.tracking.name
@@ -148,10 +152,10 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
     # Keys that are newer than the run are at their defaults in it.
     was = RunConfig.model_validate(stored["config"]).record()
     now = stored_config(plan, None)
-    differing = [key for key in _differences(was, now) if not key.endswith(".epochs")]
+    differing = [key for key in _differences(was, now) if not _may_change(key, was, now)]
     if differing:
         raise ConfigError(
-            "a resumed run keeps its config; only the number of epochs may grow",
+            "a resumed run keeps its config; only epochs may grow, and the ranks be others",
             where=run.id,
             got=", ".join(differing),
             hint="start a new run with --fresh",
@@ -168,6 +172,12 @@ def _check_same(plan: TrainingPlan, run: Run) -> None:
 
 # Names and places: the images are compared by content, threads never change a result's meaning.
 _NOT_COMPARED = ("tracking", "workers", "threads", "source", "source_args", "val", "test", "root")
+
+
+def _may_change(key: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a resumed run may have another value here: it is told when it does."""
+    lists = any("," in config["compute"]["device"] for config in (was, now))
+    return key.endswith(".epochs") or key == "compute.nproc" or (key == "compute.device" and lists)
 
 
 def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
@@ -205,6 +215,8 @@ def stored_config(plan: TrainingPlan, preprocess: Preprocess | None) -> dict[str
             std=list(preprocess.std),
         )
     record["compute"]["threads"] = plan.threads
+    if not plan.world.alone:
+        record["compute"]["nproc"] = plan.world.ranks
     if "precision" in plan.choices:
         record["compute"]["precision"] = plan.choices["precision"]["value"]
     return record
@@ -231,6 +243,8 @@ def _announce(
         f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
     )
     console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
+    for line in rank_lines(plan.config, all_devices(plan.device, plan.world), plan.world):
+        console.say(f"ranks    {line}")
     for name, one in plan.config.stages.items():
         for line in optimizer_lines(one, built.model):
             console.say(f"rates    {name}: {line}")
@@ -303,40 +317,32 @@ def _split_record(plan: TrainingPlan) -> dict[str, Any]:
 
 def _train_run(
     plan: TrainingPlan,
-    built: BuiltModel,
-    material: Material,
-    writer: RunWriter,
+    parts: _Parts,
+    writer: RunWriter | None,
     console: Console,
     started: float,
-    on_features: frozenset[str],
     *,
     resumed: bool,
-) -> dict[str, Any]:
-    device = plan.device.torch_device
-    if "precision" not in plan.choices:
+) -> dict[str, Any] | None:
+    built, material, on_features = parts
+    device, world = plan.device.torch_device, plan.world
+    if "precision" not in plan.choices and world.leads:
         value, reason = probe_precision(plan.config, built.model, material, device)
         plan.choices["precision"] = {"value": value, "reason": reason}
+    plan.choices.update(world.tell(plan.choices))
     precision = plan.choices["precision"]
     console.say(f"compute  {precision['value']} ({precision['reason']})")
-    config = stored_config(plan, material.preprocess)
-    writer.write_config(dump_text(config))
-    if _grown_epochs(plan, writer.record):
-        writer.update(request_hash=plan.identity)  # the shorter request is another one from now on
-    writer.update(config=config, choices=plan.choices, device=plan.device.record())
-    console.say(f"run      {writer.path}")
-    recorder = RunRecorder(writer, console)
-    callbacks = [EpochLines(console), *open_callbacks(plan.config.tracking)]
-    attach_callbacks(callbacks, writer.path, console)
-    session = Session(
-        store=CheckpointStore(
-            writer.path / "checkpoints", warn=recorder.warn, check_fence=writer.check_fence
-        ),
-        callbacks=CallbackList(callbacks),
-        recorder=recorder,
-    )
+    if writer is not None:
+        _store_choices(plan, material, writer)
+        console.say(f"run      {writer.path}")
+    asked = StopRequest()
+    session = open_session(plan, writer, console, asked)
     checkpoint = session.store.latest() if resumed else None
     if resumed:
-        recorder.rewind(-1 if checkpoint is None else checkpoint.step)
+        session.recorder.rewind(-1 if checkpoint is None else checkpoint.step)
+        told = changed_ranks(checkpoint, world)
+        if told is not None:
+            session.recorder.warn(told)
     training = Training(
         config=plan.config,
         model=built.model,
@@ -344,7 +350,24 @@ def _train_run(
         device=device,
         precision=precision["value"],
         on_features=on_features,
+        world=world,
     )
-    with stop_on_signals(session.stop, console):
+    with stop_on_signals(asked, console):
         run_stages(training, session, checkpoint)
+    if writer is None:
+        final_tables(plan, training)
+        return None
     return finish_run(plan, built, training, session, writer, console, started)
+
+
+def _store_choices(plan: TrainingPlan, material: Material, writer: RunWriter) -> None:
+    config = stored_config(plan, material.preprocess)
+    writer.write_config(dump_text(config))
+    if _grown_epochs(plan, writer.record):
+        writer.update(request_hash=plan.identity)  # the shorter request is another one from now on
+    writer.update(
+        config=config,
+        choices=plan.choices,
+        device=plan.device.record(),
+        ranks={"count": plan.world.ranks, "backend": plan.world.backend},
+    )

@@ -15,6 +15,12 @@ class ComputeConfig(Section):
     device: str = Field(
         "auto", description="auto, cpu, cuda, mps, or ids such as 0 or 0,3; '' is cpu"
     )
+    nproc: int | None = Field(
+        None, ge=1, description="ranks that share each batch; default: one for each listed device"
+    )
+    sync_batchnorm: bool = Field(
+        False, description="batch norm over all ranks' images; on GPUs, with several ranks"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto is probed once and stored"
     )
@@ -24,7 +30,9 @@ class ComputeConfig(Section):
         True,
         description="deterministic kernels only; equal runs give equal bits on one machine",
     )
-    threads: int | None = Field(None, ge=1, description="arithmetic threads; default: free cores")
+    threads: int | None = Field(
+        None, ge=1, description="arithmetic threads of each rank; default: free cores"
+    )
     skip_nonfinite: bool = Field(
         True,
         description="a step with a non-finite loss or gradient norm leaves the weights untouched",
