@@ -37,6 +37,7 @@ from discern.optim.schedules import Schedule
 from discern.training.callbacks import CallbackList
 from discern.training.checkpoints import CheckpointStore
 from discern.training.objectives import cross_entropy
+from discern.training.stage_length import StageLength
 from discern.training.step import StepRules, TrainState
 from discern.training.trainer import Session, StagePlan, Trainer
 
@@ -157,8 +158,8 @@ def trainer_loop(extras: bool = False) -> Timed:
     clip = CLIP if extras else None
     rules = StepRules(objective=cross_entropy(), device=CPU, clip_grad=clip)
     plan = StagePlan(
-        name="train", index=0, epochs=1, feed=feed, val_feed=feed, classes=("a",) * 10,
-        rules=rules, log_every=LOG_EVERY,
+        name="train", index=0, length=StageLength(feed.batches, feed.batches), feed=feed,
+        val_feed=feed, classes=("a",) * 10, rules=rules, log_every=LOG_EVERY,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         store = CheckpointStore(Path(folder), warn=print)

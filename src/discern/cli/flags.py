@@ -129,6 +129,7 @@ FLAGS: tuple[Flag, ...] = (
         "passes over the images, in each stage",
         ("--num-epochs",),
     ),
+    Flag("--steps", "stages.*.steps", "int", "length in updates", ("--max-steps",)),
     Flag("--batch-size", "stages.*.batch_size", "int", "images per update", ("-b", "--batch")),
     Flag(
         "--sampler",
@@ -179,6 +180,8 @@ FLAGS: tuple[Flag, ...] = (
         "heads on features computed once: auto, on, off",
     ),
     Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
+    Flag("--min-delta", "stages.*.min_delta", "float", "gain that --patience counts as one", ()),
+    Flag("--monitor", "stages.*.monitor", "text", "figure that chooses the kept model", ()),
     Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),
     Flag(
         "--device",

@@ -37,9 +37,13 @@ def _parameter(flag: Flag) -> inspect.Parameter:
 
 
 def build_command(function: Callable[..., Any], flags: Sequence[Flag]) -> Callable[..., Any]:
-    """`function` with `flags` added; it gets those that were given as `flags`."""
+    """`function` with `flags` added; it gets those that were given as `flags`.
+
+    An option of the function's own goes before a flag of the same name.
+    """
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.name != "flags"]
+    flags = [flag for flag in flags if flag.parameter not in own.parameters]
 
     def wrapped(**values: Any) -> Any:
         given = {flag: values.pop(flag.parameter) for flag in flags}

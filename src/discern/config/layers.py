@@ -18,6 +18,7 @@ from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 from discern.config.foreign.kinds import foreign_kind
 from discern.config.schema import RunConfig
+from discern.config.stage_lengths import LENGTHS
 from discern.config.yaml_text import KeyPath, YamlDocument, parse_value
 
 EVERY_STAGE = "*"
@@ -88,6 +89,7 @@ class _Merge:
         self._everywhere: list[tuple[dict[str, Any], Layer]] = []
         self._proposed = False  # by a recipe or file: what stages there are is known
         self._named = False
+        self._length_kinds: dict[KeyPath, str] = {}
 
     def add(self, layer: Layer) -> None:
         value = dict(layer.value)
@@ -159,7 +161,9 @@ class _Merge:
             if not isinstance(stage, dict):
                 continue
             joined = _Merge()
-            joined._lay(joined.value, defaults, (), Layer("file", "defaults", {}))
+            inherited = dict(defaults)
+            _drop_length(inherited, stage)
+            joined._lay(joined.value, inherited, (), Layer("file", "defaults", {}))
             joined._lay(joined.value, stage, (), Layer("file", "stage", {}))
             stages[name] = joined.value
             for path in joined.origins:
@@ -171,6 +175,8 @@ class _Merge:
     def _lay(
         self, target: dict[str, Any], new: dict[str, Any], path: KeyPath, layer: Layer
     ) -> None:
+        if path[:1] == ("defaults",) or (path[:1] == ("stages",) and len(path) == 2):
+            self._replace_length(target, new, path, layer)
         for key, value in new.items():
             here = (*path, key)
             if value is None and "args" not in path:
@@ -195,6 +201,16 @@ class _Merge:
                     self._lay(target[key], value, here, layer)
             self.origins[here] = _place(layer, here)
 
+    def _replace_length(
+        self, target: dict[str, Any], new: dict[str, Any], path: KeyPath, layer: Layer
+    ) -> None:
+        """A length in `new` takes the place of another one below; two flags are left to clash."""
+        if _drop_length(target, new, unless=self._length_kinds.get(path) == layer.kind != "file"):
+            for key in LENGTHS:
+                self._forget((*path, key))
+        if _has_length(new):
+            self._length_kinds[path] = layer.kind
+
     def _forget(self, path: KeyPath) -> None:
         for known in [p for p in self.origins if p[: len(path)] == path]:
             del self.origins[known]
@@ -207,6 +223,19 @@ def _both_named(old: Any, new: Any) -> tuple[Any, Any]:
     if isinstance(new, str) and isinstance(old, dict) and "name" in old and set(old) <= _SPEC:
         return old, {"name": new}
     return old, new
+
+
+def _has_length(stage: dict[str, Any]) -> bool:
+    return any(stage.get(key) is not None for key in LENGTHS)
+
+
+def _drop_length(old: dict[str, Any], new: dict[str, Any], *, unless: bool = False) -> bool:
+    """Take the length out of `old` if `new` has one; True if so."""
+    if unless or not _has_length(new):
+        return False
+    for key in LENGTHS:
+        old.pop(key, None)
+    return True
 
 
 def _place(layer: Layer, path: KeyPath) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from discern.base.errors import ConfigError
 from discern.config.request import Request
+from discern.config.stage_lengths import LENGTHS
 from discern.track.run import Run, find_unfinished, open_run
 
 
@@ -17,7 +18,7 @@ def named_run(request: Request, root: Path) -> Run | None:
         return None
     if wanted:
         run = open_run(wanted, root)
-        if run.status == "finished" and not any("epochs" in pair[1] for pair in request.pairs):
+        if run.status == "finished" and not _asks_for_length(request):
             raise ConfigError(
                 "this run is finished",
                 where=run.id,
@@ -32,6 +33,12 @@ def named_run(request: Request, root: Path) -> Run | None:
             "there is no unfinished run to go on with", where=root, hint="`discern runs list`"
         )
     return unfinished[0]
+
+
+def _asks_for_length(request: Request) -> bool:
+    keys = [key for _, key, _ in request.pairs]
+    keys += [text.partition("=")[0].strip() for text in request.sets]
+    return any(key.startswith("stages.") and key.rpartition(".")[2] in LENGTHS for key in keys)
 
 
 def with_stored_config(request: Request, run: Run) -> Request:

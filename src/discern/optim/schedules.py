@@ -87,12 +87,17 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """The multiple of the base rate for update `step`; 0 is the first update."""
-        warmup = self.warmup_steps
-        if step < warmup:
-            begin = self.warmup_begin
-            way = _WARMUP_SHAPES[self.warmup_mode](step / warmup)
-            return begin + (self._warmup_end - begin) * way
+        if step < self.warmup_steps:
+            return self.warmed(step, self._warmup_end)
         return self._formula(step)
+
+    def warmed(self, step: int, target: float) -> float:
+        """`target`, or what the warm-up on the way to it has come to at update `step`."""
+        warmup = self.warmup_steps
+        if step >= warmup:
+            return target
+        begin = self.warmup_begin
+        return begin + (target - begin) * _WARMUP_SHAPES[self.warmup_mode](step / warmup)
 
 
 def resolve_schedule(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

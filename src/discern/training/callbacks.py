@@ -45,20 +45,25 @@ class Progress:
     """Where the training stands. Read it; the trainer writes it.
 
     `step` counts updates over all stages; `epoch` and `batch` those done in this stage.
-    `readings` are the last plain figures, such as `train/loss`. `top`: the evaluations whose
-    checkpoints are kept, best first.
+    `readings` are the last plain figures, such as `train/loss`. `rates`: (rate, momentum) of each
+    parameter group. `top`: the evaluations whose checkpoints are kept, best first by `monitor`.
+    For a stage of some minutes, `seconds`, `epochs` and `stage_steps` are what its pace so far
+    makes of it.
     """
 
     stage: str = field(default="", init=False)
     step: int = field(default=0, init=False)
     stage_step: int = field(default=0, init=False)
     stage_steps: int = field(default=0, init=False)
+    seconds: float | None = field(default=None, init=False)
     epoch: int = field(default=0, init=False)
     epochs: int = field(default=0, init=False)
     batch: int = field(default=0, init=False)
     batches: int = field(default=0, init=False)
     samples: int = field(default=0, init=False)
     readings: Mapping[str, float] = field(default_factory=dict, init=False)
+    rates: tuple[tuple[float, float | None], ...] = field(default=(), init=False)
+    monitor: str = field(default="accuracy", init=False)
     best: float | None = field(default=None, init=False)
     best_step: int | None = field(default=None, init=False)
     top: tuple[Entry, ...] = field(default=(), init=False)

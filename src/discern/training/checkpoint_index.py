@@ -5,35 +5,36 @@ For people and programs beside the run; nothing here reads it back. Rewritten af
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Final
 
 from discern.base.errors import RunError
 from discern.base.files import write_json
 from discern.training.checkpoints import CheckpointStore
 from discern.training.ledger import Entry, Ledger
+from discern.training.monitor import Monitor
 
 FILE: Final = "metrics.json"
 VERSION: Final = 1
 
 
 def index_record(
-    store: CheckpointStore, ledger: Ledger, monitor: str, keep_top: int
+    store: CheckpointStore, ledger: Ledger, monitor: Monitor, keep_top: int
 ) -> dict[str, Any]:
     """`best`, `last`, `top` and `epochs`: evaluations with the folder of their checkpoint.
 
-    Each entry: step, stage, epoch, accuracy, loss on the images that the model is chosen by, and
+    Each entry: step, stage, epoch, each figure of the images that the model is chosen by, and
     `checkpoint`, a folder's name, None where it is not kept. `kept`: all folders there are.
     """
     kept = {step: store.path(step).name for step in store.steps()}
 
     def entry(found: Entry) -> dict[str, Any]:
-        return asdict(found) | {"checkpoint": kept.get(found.step)}
+        return found.record() | {"checkpoint": kept.get(found.step)}
 
     top = [entry(found) for found in ledger.ranked(monitor)[:keep_top]]
     return {
         "version": VERSION,
-        "monitor": monitor,
+        "monitor": monitor.name,
+        "mode": monitor.mode,
         "best": top[0] if top else None,
         "last": max(kept.values(), key=lambda name: int(name.rpartition("-")[2]), default=None),
         "top": top,
@@ -42,7 +43,7 @@ def index_record(
     }
 
 
-def write_index(store: CheckpointStore, ledger: Ledger, monitor: str, keep_top: int) -> None:
+def write_index(store: CheckpointStore, ledger: Ledger, monitor: Monitor, keep_top: int) -> None:
     """Replace the index beside the checkpoints. Raises RunError if it cannot be written."""
     path = store.folder / FILE
     try:

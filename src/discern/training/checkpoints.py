@@ -70,6 +70,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, step, tensors, _read_json(path / "state.json"))
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """The JSON values of a checkpoint, without its tensors and not verified. Raises RunError."""
+    return _read_json(path / "state.json")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

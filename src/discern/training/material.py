@@ -122,6 +122,12 @@ class Material:
             return EmptyFeed()
         return self._feed(split, options, extract, slice(begin, end))
 
+    def epoch_size(self, batch_size: int, sampler: Sampler | None = None) -> tuple[int, int]:
+        """(batches, images) of an epoch of `training_feed`."""
+        options = FeedOptions(batch_size=batch_size, training=True, sampler=sampler)
+        samples, batches, _ = options.epoch_size(len(self.positions("train")))
+        return batches, samples
+
     def training_feed(
         self,
         augment: Augment,

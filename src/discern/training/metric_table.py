@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,6 +80,10 @@ ALIASES = {
     "pearsonr": "pearson",
     "calibration_error": "ece",
 }
+# Errors and distances; of all other figures of the tables more is better.
+_LESS_IS_BETTER = frozenset(
+    {"loss", "cross_entropy", "log_loss", "perplexity", "brier", "ece", "mae", "mse", "rmse"}
+)
 _AVERAGES = ("macro", "micro", "weighted")
 
 
@@ -124,6 +128,19 @@ def open_metric(
     check_arguments(figure, given, where=f"metric '{name}'", given=_first_parameter(figure))
     _check_values(name, given)
     return Metric(name, partial(figure, **given) if given else figure)
+
+
+def better_way(name: str) -> Literal["max", "min"] | None:
+    """Which way a figure of this name is better; None for a metric of one's own.
+
+    `HEAD/accuracy` is as `accuracy`. Raises ConfigError for an unknown name.
+    """
+    if is_import_path(name):
+        return None
+    plain = name.rpartition("/")[2]
+    table = METRICS if plain == "loss" else {**LABEL_METRICS, **METRICS}
+    own = plain if plain == "loss" else _own_name(plain, {}, table)
+    return "min" if own in _LESS_IS_BETTER else "max"
 
 
 def metric_record(

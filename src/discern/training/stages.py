@@ -6,6 +6,7 @@ An assembler: it reads the config, so that nothing below has to.
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,16 +28,20 @@ from discern.optim.large_batch import ScaledRate, scale_rate
 from discern.optim.optimizers import build_optimizer
 from discern.optim.parameter_groups import group_lines
 from discern.optim.schedules import Schedule, resolve_schedule, warmup_fraction
+from discern.optim.timed_schedule import TimedSchedule
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
 from discern.training.material import Material
+from discern.training.metric_table import open_metric
+from discern.training.monitor import monitored_metrics, open_monitor
 from discern.training.objectives import Objective, build_objective, learned_parts
+from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
+from discern.training.stage_length import StageLength, stage_length
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
-from discern.training.trainer import Session, StagePlan
 from discern.training.trainers import open_trainer
 
 # Objectives that take the stage's label smoothing.
@@ -72,6 +77,9 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
     if checkpoint is not None:
         first = checkpoint.state["stage_index"]
     listeners = session.callbacks.callbacks
+    session.ledger.monitors = {
+        name: open_monitor(stage.monitor, stage.monitor_mode) for name, stage in stages
+    }
     session.callbacks.call("before_run", session.progress)
     signal = Signal.GO_ON
     for index in range(first, len(stages)):
@@ -98,12 +106,16 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
 def check_stages(config: RunConfig, model: Classifier, manifest: Manifest) -> None:
     """Raise ConfigError for an optimizer, schedule, objective or parameter named in vain."""
     targets = manifest.targets[manifest.positions("train")]
-    for stage in config.stages.values():
+    for name, stage in config.stages.items():
+        if stage.kind != "train" or stage.start_from is not None:
+            raise ConfigError("not built yet", where=f"stages.{name}", got="kind or start_from")
         stage_objective(stage, targets, len(manifest.classes))
         set_trainable(model, stage.trainable)
         resolve_schedule(stage.schedule.name, stage.schedule.args)
         warmup_fraction(stage.warmup_lr, peak_rate(stage).lr)
         stage_optimizer(stage, model)
+        open_monitor(stage.monitor, stage.monitor_mode)
+        monitored_metrics([stage.monitor])
 
 
 def peak_rate(stage: StageConfig) -> ScaledRate:
@@ -146,7 +158,7 @@ def optimizer_lines(stage: StageConfig, model: Classifier) -> list[str]:
 def _stage_callbacks(config: StageConfig) -> list[Callback]:
     if config.patience is None:
         return []
-    return [EarlyStop(config.patience, config.monitor)]
+    return [EarlyStop(config.patience, config.monitor, config.min_delta, config.monitor_mode)]
 
 
 def stage_objective(config: StageConfig, targets: NDArray[np.int64], classes: int) -> Objective:
@@ -191,7 +203,8 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     material, tracking = training.material, training.config.tracking
     augment = material.augmentation(config.augment.name, config.augment.args)
     sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
-    close_from = config.epochs - config.close_aug
+    length = length_of_stage(material, config)
+    close_from = closing_epoch(name, length, config.close_aug)
     extract = _extract(training) if name in training.on_features else None
     feed = material.training_feed(
         augment, config.batch_size, index, sampler, close_from, extract=extract
@@ -203,7 +216,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     return StagePlan(
         name=name,
         index=index,
-        epochs=config.epochs,
+        length=length,
         feed=feed,
         val_feed=material.evaluation_feed(
             material.settings.val_split, evaluation_batch(config.batch_size), extract=extract
@@ -211,7 +224,11 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
         classes=material.manifest.classes,
         rules=_rules(training, config),
         features=extract is not None,
-        monitor=config.monitor,
+        metrics=monitored_metrics(
+            [stage.monitor for stage in training.config.stages.values()],
+            [open_metric(spec.name, spec.args) for spec in tracking.metrics],
+        ),
+        monitor=open_monitor(config.monitor, config.monitor_mode),
         keep_top=config.keep_top,
         evaluate_every=config.evaluate_every,
         log_every=tracking.log_every,
@@ -225,6 +242,49 @@ def _extract(training: Training) -> Extract:
     return lambda images, views: extract_features(model, images, views, amp_dtype=amp_dtype)
 
 
+def length_of_stage(material: Material, config: StageConfig) -> StageLength:
+    """The stage's length over the training images as it samples them."""
+    sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
+    batches, samples = material.epoch_size(config.batch_size, sampler)
+    return stage_length(
+        batches=batches,
+        samples=samples,
+        epochs=config.epochs,
+        steps=config.steps,
+        examples=config.examples,
+        minutes=config.minutes,
+    )
+
+
+def closing_epoch(name: str, length: StageLength, close_aug: int) -> int | None:
+    """The epoch from which on only gentle augmentation is done; None: never. Raises ConfigError."""
+    if length.epochs is not None:
+        return length.epochs - close_aug
+    if close_aug:
+        raise ConfigError(
+            "the last epochs of a stage of some minutes are not known beforehand",
+            where=f"stages.{name}.close_aug",
+            got=close_aug,
+            expected="a length in epochs, steps or examples",
+        )
+    return None
+
+
+def stage_schedule(config: StageConfig, plan: StagePlan) -> Schedule | TimedSchedule:
+    """The rates over the stage's updates, or over its time."""
+    batches, steps = plan.feed.batches, plan.length.steps
+    schedule = Schedule(
+        config.schedule.name,
+        config.schedule.args,
+        total_steps=sys.maxsize if steps is None else steps,
+        steps_per_epoch=batches,
+        warmup_steps=round(config.warmup_epochs * batches),
+        warmup_mode=config.warmup_mode,
+        warmup_begin=warmup_fraction(config.warmup_lr, peak_rate(config).lr),
+    )
+    return schedule if steps is not None else TimedSchedule(schedule)
+
+
 def stage_state(
     training: Training, config: StageConfig, plan: StagePlan, step: int, samples: int
 ) -> TrainState:
@@ -232,15 +292,7 @@ def stage_state(
     model = training.model
     set_trainable(model, config.trainable)
     optimizer = stage_optimizer(config, model)
-    schedule = Schedule(
-        config.schedule.name,
-        config.schedule.args,
-        total_steps=plan.epochs * plan.feed.batches,
-        steps_per_epoch=plan.feed.batches,
-        warmup_steps=round(config.warmup_epochs * plan.feed.batches),
-        warmup_mode=config.warmup_mode,
-        warmup_begin=warmup_fraction(config.warmup_lr, peak_rate(config).lr),
-    )
+    schedule = stage_schedule(config, plan)
     scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
     called = HeadPart(model) if plan.features else model
     network = torch.compile(called) if training.config.compute.compile else called

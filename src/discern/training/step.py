@@ -17,6 +17,7 @@ from discern.feed.batch import Batch
 from discern.models.classifier import Classifier
 from discern.models.ema import ModelEma
 from discern.optim.schedules import Schedule
+from discern.optim.timed_schedule import TimedSchedule
 from discern.training.objectives import Objective, likeliest
 from discern.training.shared_gradients import SharedGradients
 
@@ -28,7 +29,7 @@ class TrainState:
     model: Classifier
     network: torch.nn.Module  # what is called: the model, or its compiled form
     optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    schedule: Schedule | TimedSchedule
     ema: ModelEma | None
     scaler: torch.amp.GradScaler | None
     step: int = field(default=0, init=False)

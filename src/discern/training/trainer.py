@@ -6,68 +6,34 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from discern.base.errors import Interrupted, RunError
-from discern.compute.world import World
-from discern.feed.batch import Feed
 from discern.models.classifier import Classifier
 from discern.models.head_part import HeadPart
-from discern.training.accord import Accord, StopRequest
-from discern.training.callbacks import CallbackList, Progress, Signal
+from discern.training.accord import StopRequest
+from discern.training.callbacks import Signal
 from discern.training.checkpoint_index import write_index
-from discern.training.checkpoints import Checkpoint, CheckpointStore
+from discern.training.checkpoints import Checkpoint, read_state
 from discern.training.evaluate import evaluate
-from discern.training.ledger import Entry, Ledger
+from discern.training.ledger import new_entry
 from discern.training.loop_clock import LoopClock, Window
 from discern.training.meters import Meters
+from discern.training.monitor import validation_figures
 from discern.training.probes import ProbeList
 from discern.training.rank_states import add_other_ranks, share_buffers
+from discern.training.readings import group_rates, step_readings
 from discern.training.recorder import Recorder
-from discern.training.scores import score_record
+from discern.training.session import Session, StagePlan, restore_session
+from discern.training.stage_length import StageClock, stage_batches
 from discern.training.state_io import capture_state, restore_state
-from discern.training.step import StepRules, TrainState, train_step
+from discern.training.step import TrainState, train_step
 from discern.training.tensor_trees import all_finite
 
+__all__ = ["Recorder", "Session", "StagePlan", "StopRequest", "Trainer", "restore_session"]
+
 MAX_ROLLBACKS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagePlan:
-    """One stage's parts and lengths."""
-
-    name: str
-    index: int
-    epochs: int
-    feed: Feed
-    val_feed: Feed
-    classes: tuple[str, ...]
-    rules: StepRules
-    features: bool = False  # the feeds give features, and the head alone is called
-    monitor: str = "accuracy"
-    keep_top: int = 3
-    evaluate_every: int = 1
-    log_every: int = 50
-    checkpoint_every_s: float = 300.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Session:
-    """What all stages of a run share."""
-
-    store: CheckpointStore
-    callbacks: CallbackList
-    recorder: Recorder
-    ledger: Ledger = field(default_factory=Ledger)
-    progress: Progress = field(default_factory=Progress)
-    stop: StopRequest = field(default_factory=StopRequest)
-    rollbacks: int = field(default=0, init=False)
-    train_seconds: float = field(
-        default=0.0, init=False
-    )  # first batch to last update; evaluations and saving apart
-    world: World = field(default_factory=World)
-    accord: Accord | None = None  # what several ranks decide together; sets `stop`
 
 
 class _Rollback(Exception):
@@ -90,6 +56,9 @@ class Trainer:
         self._next_save = 0.0
         self._clock = LoopClock(plan.feed)
         self._probes = ProbeList(session.callbacks.probes(), plan.log_every)
+        self._stage_clock = StageClock(self._now)
+        self._over = False
+        self._beginning: Checkpoint | None = None  # of a stage that has no checkpoint yet
 
     def run_stage(self, checkpoint: Checkpoint | None = None) -> Signal:
         """Train to the stage's end, from its start or from `checkpoint`.
@@ -103,13 +72,14 @@ class Trainer:
         signal = self._call("before_stage")
         if checkpoint is not None and checkpoint.state["ended"] == "run":
             signal = Signal.END_RUN
-        while epoch < self.plan.epochs and signal < Signal.END_STAGE:
+        self._over = self._is_over(epoch, batch)
+        while not self._over and signal < Signal.END_STAGE:
             try:
                 signal = self._run_epoch(epoch, batch)
                 epoch, batch = epoch + 1, 0
             except _Rollback:
                 epoch, batch = self._roll_back()
-                signal = Signal.GO_ON
+                signal, self._over = Signal.GO_ON, self._is_over(epoch, batch)
         return max(signal, self._call("after_stage"))
 
     def _call(self, hook: str) -> Signal:
@@ -122,21 +92,47 @@ class Trainer:
     def _start(self, checkpoint: Checkpoint | None) -> tuple[int, int]:
         plan, progress = self.plan, self.session.progress
         epoch, batch = 0, 0
+        self._stage_clock.start()
         if checkpoint is not None:
             epoch, batch = self._restore(checkpoint)
+            self._stage_clock.start(checkpoint.state.get("stage_seconds", 0.0))
             if checkpoint.state["ended"] in ("stage", "run"):
-                epoch, batch = plan.epochs, 0
-        progress.stage, progress.epochs, progress.batches = (
-            plan.name,
-            plan.epochs,
-            plan.feed.batches,
-        )
-        progress.stage_steps = plan.epochs * plan.feed.batches
+                epoch, batch = plan.length.end
+        progress.stage, progress.batches = plan.name, plan.feed.batches
+        progress.seconds = plan.length.seconds
         progress.epoch, progress.batch = epoch, batch
         progress.step, progress.stage_step = self.state.step, self.state.stage_step
+        self._show_length()
         if checkpoint is None:
-            self.save(0, 0)  # a rollback in the first epoch needs somewhere to go
+            self._save_beginning()
         return epoch, batch
+
+    def _is_over(self, epoch: int, batch: int) -> bool:
+        return self.plan.length.is_over(epoch, batch, self._stage_clock.elapsed_s)
+
+    def _show_length(self) -> None:
+        """Let callbacks read the length: of one in time, what its pace so far makes of it."""
+        progress = self.session.progress
+        progress.stage_steps = self.plan.length.expected_steps(
+            self.state.stage_step, self._stage_clock.elapsed_s
+        )
+        progress.epochs = -(-progress.stage_steps // self.plan.feed.batches)
+
+    def _save_beginning(self) -> None:
+        """A rollback in the first epoch needs somewhere to go.
+
+        Where the stage before ended at this step, its checkpoint has the name: the beginning is
+        then kept in memory.
+        """
+        path = self.save(0, 0)
+        if path is not None and read_state(path)["stage_index"] != self.plan.index:
+            groups, values = capture_state(self.state)
+            values.update(self._position(0, 0), ended=None)
+            copies = {
+                name: {key: tensor.clone() for key, tensor in group.items()}
+                for name, group in groups.items()
+            }
+            self._beginning = Checkpoint(path, self.state.step, copies, values)
 
     def _run_epoch(self, epoch: int, first_batch: int) -> Signal:
         session = self.session
@@ -147,8 +143,13 @@ class Trainer:
         signal = self._agree(max(self._train_epoch(epoch, first_batch), self._read()))
         if signal is Signal.ROLLBACK:
             raise _Rollback
+        place = (epoch + 1, 0)
+        # Asked once: an epoch after which the time is up must be evaluated as the last one.
+        last = self._over = self._is_over(epoch, progress.batch)
+        if last and progress.batch < self.plan.feed.batches:
+            place = (epoch, progress.batch)  # a longer stage goes on inside the epoch
         progress.epoch = epoch + 1
-        last = progress.epoch == self.plan.epochs or signal >= Signal.END_STAGE
+        last = last or signal >= Signal.END_STAGE
         if last or progress.epoch % self.plan.evaluate_every == 0:
             signal = max(signal, self.evaluate())
         signal = self._agree(max(signal, session.callbacks.call("after_epoch", progress)))
@@ -157,7 +158,7 @@ class Trainer:
         over = "run" if signal is Signal.END_RUN else None
         if over is None and (last or signal >= Signal.END_STAGE):
             over = "stage" if signal is Signal.END_STAGE else "epochs"
-        self.save(epoch + 1, 0, ended=over)
+        self.save(*place, ended=over)
         self._stop_if_asked()
         return signal
 
@@ -170,7 +171,8 @@ class Trainer:
             plan.rules,
         )
         before, after = callbacks.listens("before_step"), callbacks.listens("after_step")
-        log_every, batches, clock = plan.log_every, plan.feed.batches, self._now
+        log_every, clock = plan.log_every, self._now
+        batches = plan.length.batches_of(epoch)
         step = self._probes.step if self._probes else train_step
         strongest, accord = Signal.GO_ON, self._accord
         if accord is not None:
@@ -178,7 +180,9 @@ class Trainer:
         self._train_mode()
         self._clock.open()
         with contextlib.closing(plan.feed.epoch(epoch, first_batch)) as feed:  # type: ignore[type-var]
-            for batch in feed:
+            for batch in stage_batches(
+                feed, plan.length, (epoch, first_batch), self._stage_clock, state.schedule
+            ):
                 if before:
                     strongest = max(strongest, callbacks.call("before_step", progress))
                 meters.update(step(state, batch, rules))
@@ -233,16 +237,12 @@ class Trainer:
         count, steps = round(figures["images"]), self._meters.steps
         timing = self._close_window().readings(count, steps)
         self._meters.reset()
-        readings = {
-            "train/loss": figures["loss"],
-            "train/accuracy": figures["accuracy"],
-            "train/lr": max(float(group["lr"]) for group in self.state.optimizer.param_groups),
-        }
-        if figures["nonfinite_steps"]:
-            readings["train/nonfinite_steps"] = figures["nonfinite_steps"]
+        readings = step_readings(figures, self.state.optimizer)
         progress = self.session.progress
+        progress.rates = group_rates(self.state.optimizer)
         seen = self._probes.record(self.session.recorder.record)
         progress.readings = {**progress.readings, **readings, **timing, **seen}
+        self._show_length()
         self.session.recorder.record(self.state.step, {**readings, **timing})
         signal = self.session.callbacks.call("reading", progress)
         if figures["nonfinite_steps"]:
@@ -276,56 +276,54 @@ class Trainer:
             amp_dtype=plan.rules.amp_dtype,
             world=session.world,
         )
-        scores = score_record(table)
-        if scores["loss"] is None:
+        figures = validation_figures(table, plan.metrics)
+        if not math.isfinite(figures["loss"]):
             session.recorder.warn(
                 f"the loss on the validation images is not finite at step {state.step}"
             )
             return Signal.ROLLBACK
-        accuracy, loss = float(scores["accuracy"]), float(scores["loss"])
-        session.ledger.add(Entry(state.step, plan.name, progress.epoch, accuracy, loss))
+        session.ledger.add(new_entry(state.step, plan.name, progress.epoch, figures))
         self._show_ranking()
-        readings = {"val/accuracy": accuracy, "val/loss": loss}
+        readings = {f"val/{name}": figures[name] for name in plan.shown_figures}
         progress.readings = {**progress.readings, **readings}
         timing = {"time/evaluation_s": time.monotonic() - started}
         session.recorder.record(state.step, {**readings, **timing})
         return session.callbacks.call("after_evaluation", progress)
 
-    def save(self, epoch: int, batch: int, *, ended: str | None = None) -> None:
-        """Write a checkpoint that continues at `batch` of `epoch`, unless the state is bad.
+    def save(self, epoch: int, batch: int, *, ended: str | None = None) -> Path | None:
+        """Write a checkpoint that continues at `batch` of `epoch`; None if the state is bad.
 
         `ended`: "stage" or "run" when a signal ended that: a resume then goes on behind it;
-        "epochs" when the stage's epochs were all done: a resume with more epochs trains further.
+        "epochs" when the stage's length was done: a resume with a longer one trains further.
         """
-        session, state = self.session, self.state
+        session, state, plan = self.session, self.state, self.plan
         self._probes.record(session.recorder.record)
         session.recorder.flush()
         share_buffers(session.world, state.model, None if state.ema is None else state.ema.model)
         groups, values = capture_state(state)
-        self._next_save = self._now() + self.plan.checkpoint_every_s
+        self._next_save = self._now() + plan.checkpoint_every_s
         if not all_finite(groups["model"]):
             session.recorder.warn(f"no checkpoint at step {state.step}: the weights are not finite")
-            return
+            return None
         values.update(self._position(epoch, batch), ended=ended)
         add_other_ranks(session.world, groups, values)
-        session.store.write(state.step, groups, values)
-        kept = {entry.step for entry in self._ranking()} | session.callbacks.kept_steps()
-        session.store.keep(kept)
+        path = session.store.write(state.step, groups, values)
+        if batch or epoch:
+            self._beginning = None
+        best = session.ledger.ranked(plan.monitor)[: plan.keep_top] + session.ledger.stage_bests()
+        session.store.keep({entry.step for entry in best} | session.callbacks.kept_steps())
         if session.world.leads:
-            write_index(session.store, session.ledger, self.plan.monitor, self.plan.keep_top)
-
-    def _ranking(self) -> list[Entry]:
-        """The evaluations whose checkpoints are kept, best first."""
-        return self.session.ledger.ranked(self.plan.monitor)[: self.plan.keep_top]
+            write_index(session.store, session.ledger, plan.monitor, plan.keep_top)
+        return path
 
     def _show_ranking(self) -> None:
         """Let callbacks read what is best so far."""
         progress, ranking = self.session.progress, self.session.ledger.ranked(self.plan.monitor)
         if ranking:
-            best = ranking[0]
-            progress.best = best.accuracy if self.plan.monitor == "accuracy" else best.loss
-            progress.best_step = best.step
+            progress.best = ranking[0].value(self.plan.monitor.name)
+            progress.best_step = ranking[0].step
         progress.top = tuple(ranking[: self.plan.keep_top])
+        progress.monitor = self.plan.monitor.name
 
     def _position(self, epoch: int, batch: int) -> dict[str, Any]:
         session = self.session
@@ -343,6 +341,7 @@ class Trainer:
             },
             "rollbacks": session.rollbacks,
             "train_seconds": session.train_seconds,
+            "stage_seconds": self._stage_clock.elapsed_s,
         }
 
     def _restore(self, checkpoint: Checkpoint) -> tuple[int, int]:
@@ -356,7 +355,7 @@ class Trainer:
     def _roll_back(self) -> tuple[int, int]:
         session = self.session
         rollbacks, seconds = session.rollbacks + 1, session.train_seconds
-        checkpoint = session.store.latest()
+        checkpoint = self._beginning or session.store.latest()
         if rollbacks > MAX_ROLLBACKS or checkpoint is None:
             raise RunError(
                 "the loss does not stay finite",
@@ -373,15 +372,3 @@ class Trainer:
             f"non-finite weights: back to step {checkpoint.step}, rate x {self.state.rate_scale:g}"
         )
         return epoch, batch
-
-
-def restore_session(session: Session, values: dict[str, Any]) -> None:
-    """Put back what all stages share from a checkpoint's values."""
-    session.ledger.restore(values["ledger"])
-    session.callbacks.restore(values["callbacks"])
-    session.rollbacks = values["rollbacks"]
-    session.train_seconds = values["train_seconds"]
-    session.progress.readings = {
-        key: math.nan if value is None else value for key, value in values["readings"].items()
-    }
-    session.progress.samples = values["samples"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discern.base.console import Console
 from discern.base.errors import RunError
+from discern.config.schema import StageConfig
 from discern.data.images import Pixels
 from discern.exporting.bundle import save_bundle
 from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
@@ -22,6 +23,7 @@ from discern.training.evaluate import evaluate, evaluation_batch
 from discern.training.ledger import Entry
 from discern.training.material import Material
 from discern.training.metric_table import metric_record
+from discern.training.monitor import Monitor
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.training.stages import Training
 from discern.training.trainer import Session
@@ -52,8 +54,8 @@ def finish_run(
 
     Gives the object that `--json` prints.
     """
-    stage = list(plan.config.stages.values())[-1]
-    best = keep_best(training, session, stage.monitor)
+    name, _ = last_training(plan)
+    best = keep_best(training, session, session.ledger.monitors[name])
     tables = final_tables(plan, training)
     table = tables["test"]
     if not np.isfinite(table.losses[table.labeled]).all():
@@ -93,10 +95,15 @@ def finish_run(
     return outcome
 
 
+def last_training(plan: TrainingPlan) -> tuple[str, StageConfig]:
+    """The last stage that trains, with its name: the model and its figures are of it."""
+    return [item for item in plan.config.stages.items() if item[1].kind == "train"][-1]
+
+
 def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]:
     """Rank 0's weights scored by all ranks, on every image of the splits that were held out."""
     training.world.spread_(list(training.model.state_dict().values()))
-    stage = list(plan.config.stages.values())[-1]
+    _, stage = last_training(plan)
     return {
         split: _evaluate(training, split, stage.batch_size)
         for split in ("val", "test")
@@ -104,7 +111,7 @@ def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]
     }
 
 
-def keep_best(training: Training, session: Session, monitor: str) -> Entry:
+def keep_best(training: Training, session: Session, monitor: Monitor) -> Entry:
     """Load the weights of the best checkpoint that verifies; each one passed over is named."""
     for entry in session.ledger.ranked(monitor):
         path = session.store.path(entry.step)

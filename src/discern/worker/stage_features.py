@@ -7,6 +7,7 @@ from typing import Any
 from discern.models.classifier import Classifier, set_trainable
 from discern.training.frozen_features import FeaturePlan, choose_features, trial_images
 from discern.training.material import Material
+from discern.training.stages import length_of_stage
 from discern.worker.plan import TrainingPlan
 
 CHOICE = "cache_features"
@@ -45,7 +46,7 @@ def _choices(
                 mixed=stage.mixup > 0.0 or stage.cutmix > 0.0,
                 images=len(material.positions("train")),
                 scored=len(material.positions(material.settings.val_split)),
-                epochs=stage.epochs,
+                epochs=length_of_stage(material, stage).end[0],
             ),
             sample,
             where=f"stages.{name}",

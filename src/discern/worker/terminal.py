@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from discern.base.console import Console
 from discern.training.callbacks import Callback, Progress
 
 _REDRAW_S = 0.1
-
+_MOST_RATES = 3
 
 _SCORES = ("split", "count", "accuracy", "accuracy_low", "accuracy_high", "top5", "loss")
 
@@ -28,6 +29,28 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def length_text(progress: Progress) -> str:
+    """How long the stage is, in the unit that it was given in."""
+    steps = f"{progress.batches} steps"
+    if progress.seconds is not None:
+        return f"{progress.seconds / 60:g} minutes in epochs of {steps}"
+    if progress.stage_steps % max(1, progress.batches):
+        return f"{progress.stage_steps} steps in epochs of {progress.batches}"
+    return f"{progress.epochs} epochs of {steps}"
+
+
+def rates_text(rates: Sequence[tuple[float, float | None]]) -> str:
+    """Each group's rate and momentum, equal ones once; the ends where there are many."""
+    texts = []
+    for name, values in (("lr", [lr for lr, _ in rates]), ("mom", [m for _, m in rates])):
+        known = sorted({value for value in values if value is not None}, reverse=True)
+        if len(known) > _MOST_RATES:
+            texts.append(f"{name} {known[0]:.2g}..{known[-1]:.2g} in {len(values)} groups")
+        elif known:
+            texts.append(f"{name} " + "/".join(f"{value:.2g}" for value in known))
+    return "  ".join(texts)
+
+
 class EpochLines(Callback):
     """One line an epoch, and on a terminal a bar that is redrawn in place."""
 
@@ -44,9 +67,7 @@ class EpochLines(Callback):
         self._stage_started = time.monotonic()
         self._stage_first = progress.stage_step
         resumed = f", from step {progress.step}" if progress.stage_step else ""
-        self.console.say(
-            f"stage {progress.stage}: {progress.epochs} epochs of {progress.batches} steps{resumed}"
-        )
+        self.console.say(f"stage {progress.stage}: {length_text(progress)}{resumed}")
 
     def after_step(self, progress: Progress) -> None:
         """Redraw the bar, at most ten times a second."""
@@ -88,19 +109,7 @@ class EpochLines(Callback):
         """One line with the epoch's figures."""
         if self.console.live:
             self._redraw("")
-        readings = progress.readings
-        names = {
-            "train/loss": "loss {:.4f}",
-            "train/accuracy": "acc {:.4f}",
-            "val/loss": "val loss {:.4f}",
-            "val/accuracy": "val acc {:.4f}",
-            "train/lr": "lr {:.2g}",
-            "time/images_per_s": "{:.0f} img/s",
-        }
-        figures = [form.format(readings[name]) for name, form in names.items() if name in readings]
-        waiting = readings.get("time/data_share")
-        if waiting is not None:
-            figures.append(f"data {100 * waiting:.0f}%")
+        figures = self._figures(progress)
         left = self._left(progress, time.monotonic())
         best = "  *" if progress.best_step == progress.step else ""
         width = len(str(progress.epochs))
@@ -110,13 +119,28 @@ class EpochLines(Callback):
             + f"  left {left}{best}"
         )
 
+    def _figures(self, progress: Progress) -> list[str]:
+        readings = progress.readings
+        names = {"train/loss": "loss {:.4f}", "train/accuracy": "acc {:.4f}",
+                 "val/loss": "val loss {:.4f}", "val/accuracy": "val acc {:.4f}"}  # fmt: skip
+        further = [name for name in readings if name.startswith("val/") and name not in names]
+        names |= {name: f"val {name.removeprefix('val/')} {{:.4f}}" for name in further}
+        figures = [form.format(readings[name]) for name, form in names.items() if name in readings]
+        if progress.rates:
+            figures.append(rates_text(progress.rates))
+        if "time/images_per_s" in readings:
+            figures.append(f"{readings['time/images_per_s']:.0f} img/s")
+            batch, data, model = (readings[f"time/{n}_ms"] for n in ("batch", "data", "model"))
+            figures.append(f"batch {batch:.3g} ms: data {data:.3g}, model {model:.3g}")
+        return figures
+
     def after_stage(self, progress: Progress) -> None:
         """The stage's best epochs, which are the checkpoints that are kept."""
         if len(progress.top) < 2:
             return
         self.console.say("best checkpoints")
         for entry in progress.top:
-            self.console.say(
-                f"  {entry.stage} epoch {entry.epoch}, step {entry.step}  "
-                f"val acc {entry.accuracy:.4f}  val loss {entry.loss:.4f}"
-            )
+            told = f"val acc {entry.accuracy:.4f}  val loss {entry.loss:.4f}"
+            if progress.monitor not in ("accuracy", "loss"):
+                told = f"val {progress.monitor} {entry.value(progress.monitor):.4f}  {told}"
+            self.console.say(f"  {entry.stage} epoch {entry.epoch}, step {entry.step}  {told}")

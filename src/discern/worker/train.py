@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from discern.base.console import Console
-from discern.base.errors import ConfigError
 from discern.config.explain import origin_record
 from discern.config.request import Request
-from discern.config.schema import RunConfig
 from discern.config.yaml_text import dump_text
-from discern.data.images import Preprocess
 from discern.feed.augment import describe_augment
 from discern.launch.resumed import named_run, with_stored_config
 from discern.models.catalogue import BuiltModel
@@ -21,12 +18,10 @@ from discern.track.run import (
     Run,
     RunWriter,
     create_run,
-    find_unfinished,
     open_run,
     resume_run,
     runs_root,
 )
-from discern.track.run_folder import check_name
 from discern.training.accord import StopRequest
 from discern.training.material import Material
 from discern.training.stages import (
@@ -56,6 +51,7 @@ from discern.worker.rank_plan import (
     telling_the_cause,
 )
 from discern.worker.recording import open_callbacks
+from discern.worker.resume import check_same, grown_lengths, project_of, same_request, stored_config
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features, feature_lines
@@ -82,9 +78,9 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
         request = with_stored_config(request, named)
     plan = plan_training(request, console)
     with plan.world:
-        run = _agreed_run(named or _same_request(request, plan, root), plan, root)
+        run = _agreed_run(named or same_request(request, plan, root), plan, root)
         if run is not None:
-            _check_same(plan, run)
+            check_same(plan, run)
             plan.choices.update(run.record.get("choices") or {})
         parts = chosen_by_first(plan.world, plan.choices, lambda: _prepare(plan, run))
         built, material, _ = parts
@@ -119,107 +115,6 @@ def _agreed_run(found: Run | None, plan: TrainingPlan, root: Path) -> Run | None
     if found is None or str(found.path) != path:
         return None if path is None else open_run(path, root)
     return found
-
-
-def _same_request(request: Request, plan: TrainingPlan, root: Path) -> Run | None:
-    if request.arguments.get("fresh") or not plan.world.leads:
-        return None
-    found = find_unfinished(root, project_of(plan), plan.identity)
-    name = plan.config.tracking.name
-    found = [run for run in found if name is None or run.name == name]
-    if not found and request.arguments.get("resume") is not None:
-        raise ConfigError(
-            "there is no unfinished run of this request",
-            where=root / project_of(plan),
-            hint="`discern runs list --status interrupted`; without --resume a new run starts",
-        )
-    return found[0] if found else None
-
-
-def _check_same(plan: TrainingPlan, run: Run) -> None:
-    """Refuse to go on with other images or another config than the run's; epochs may grow."""
-    stored = run.record
-    if stored["images_hash"] != plan.scanned.manifest.hash:
-        raise ConfigError(
-            "the images, labels or splits are not those that the run began with",
-            where=run.id,
-            got=plan.scanned.manifest.hash[:16],
-            expected=stored["images_hash"][:16],
-            hint="put the data back as it was, or start a new run with --fresh",
-        )
-    if stored["request_hash"] == plan.identity:
-        return
-    # Keys that are newer than the run are at their defaults in it.
-    was = RunConfig.model_validate(stored["config"]).record()
-    now = stored_config(plan, None)
-    differing = [key for key in _differences(was, now) if not _may_change(key, was, now)]
-    if differing:
-        raise ConfigError(
-            "a resumed run keeps its config; only epochs may grow, and the ranks be others",
-            where=run.id,
-            got=", ".join(differing),
-            hint="start a new run with --fresh",
-        )
-    for name, stage in plan.config.stages.items():
-        if stage.epochs < was["stages"][name]["epochs"]:
-            raise ConfigError(
-                "the number of epochs may grow on resume, not shrink",
-                where=f"{run.id}, stage {name}",
-                got=stage.epochs,
-                expected=f"at least {was['stages'][name]['epochs']}",
-            )
-
-
-# Names and places: the images are compared by content, threads never change a result's meaning.
-_NOT_COMPARED = ("tracking", "workers", "threads", "source", "source_args", "val", "test", "root")
-
-
-def _may_change(key: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a resumed run may have another value here: it is told when it does."""
-    lists = any("," in config["compute"]["device"] for config in (was, now))
-    return key.endswith(".epochs") or key == "compute.nproc" or (key == "compute.device" and lists)
-
-
-def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """The dotted keys in which two configs differ, names and places of files left out."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = [key for key in {**one, **other} if key not in _NOT_COMPARED]
-        return [
-            found
-            for key in keys
-            for found in _differences(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
-        ]
-    return [] if one == other else [prefix]
-
-
-def project_of(plan: TrainingPlan) -> str:
-    """The project's name: the config's, else the data's base name."""
-    given = plan.config.tracking.project
-    return plan.scanned.name if given is None else check_name(given, "--project")
-
-
-def stored_config(plan: TrainingPlan, preprocess: Preprocess | None) -> dict[str, Any]:
-    """The config with every automatic choice in it, so that it makes the same run again."""
-    record = plan.config.record()
-    data = record["data"]
-    for key in ("source", "val", "test", "root"):
-        if data[key] is not None and Path(data[key]).exists():
-            data[key] = str(Path(data[key]).resolve())
-    if preprocess is not None:
-        data.update(
-            image_size=[preprocess.height, preprocess.width],
-            channels=preprocess.channels,
-            interpolation=preprocess.interpolation,
-            crop_pct=preprocess.crop_pct,
-            mean=list(preprocess.mean),
-            std=list(preprocess.std),
-        )
-    record["compute"]["threads"] = plan.threads
-    if not plan.world.alone:
-        record["compute"]["nproc"] = plan.world.ranks
-    if "precision" in plan.choices:
-        record["compute"]["precision"] = plan.choices["precision"]["value"]
-    return record
 
 
 def _announce(
@@ -258,15 +153,9 @@ def _announce(
         finished = run.status == "finished"
         told = "finished; it is trained further" if finished else "this request is unfinished there"
         console.say(f"resume   {run.id}: {told}")
-        for before, now in _grown_epochs(plan, run.record).values():
-            console.say(f"epochs   {before} -> {now}: the schedule goes on with the new total")
-
-
-def _grown_epochs(plan: TrainingPlan, record: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """(epochs in the run's record, epochs asked for now) of each lengthened stage."""
-    was = record["config"]["stages"]
-    asked = {name: (was[name]["epochs"], s.epochs) for name, s in plan.config.stages.items()}
-    return {name: (before, now) for name, (before, now) in asked.items() if now > before}
+        for key, before, now in grown_lengths(plan, run.record):
+            told = f"{key:<8} {before} -> {now}: the schedule goes on with the new total"
+            console.say(told)
 
 
 def split_counts(plan: TrainingPlan) -> dict[str, int]:
@@ -363,7 +252,7 @@ def _train_run(
 def _store_choices(plan: TrainingPlan, material: Material, writer: RunWriter) -> None:
     config = stored_config(plan, material.preprocess)
     writer.write_config(dump_text(config))
-    if _grown_epochs(plan, writer.record):
+    if grown_lengths(plan, writer.record):
         writer.update(request_hash=plan.identity)  # the shorter request is another one from now on
     writer.update(
         config=config,

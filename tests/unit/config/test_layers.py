@@ -232,3 +232,37 @@ def test_other_suites_configs_lead_to_the_import(text, kind):
         layer_of(text, "old.yml")
     assert f"this is a config of {kind}" == caught.value.what
     assert "discern config import old.yml --out config.yaml" == caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [pair_layer("flag", "--steps", "stages.*.steps", 7)],
+        [layer_of("stages:\n  train: {steps: 7}\n")],
+        [layer_of("stages: {train: {}}\ndefaults: {steps: 7}\n")],
+        [layer_of("stages: {train: {minutes: 1.0}}"), set_layer("stages.train.steps=7")],
+        [layer_of("stages: {train: {epochs: 3, minutes: null}}", "config.yaml"),
+         pair_layer("flag", "--steps", "stages.*.steps", 7)],
+    ],
+)  # fmt: skip
+def test_length_takes_the_place_of_one_in_another_unit(layers):
+    stage = resolve([RECIPE, *layers]).config.stages["train"]
+    assert (7, None, None) == (stage.steps, stage.epochs, stage.minutes)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [layer_of("stages:\n  train: {epochs: 3, steps: 7}\n")],
+        [pair_layer("flag", "--epochs", "stages.*.epochs", 3),
+         pair_layer("flag", "--steps", "stages.*.steps", 7)],
+    ],
+)  # fmt: skip
+def test_two_lengths_of_one_stage_are_refused(layers):
+    with pytest.raises(ConfigError, match="does not fit") as caught:
+        resolve([RECIPE, *layers])
+    assert "one length, not epochs and steps" in caught.value.expected
+
+
+def test_stage_without_a_length_has_ten_epochs():
+    assert 10 == resolve([layer_of("data: {source: digits}")]).config.stages["train"].epochs

@@ -22,6 +22,7 @@ from discern.optim.schedules import Schedule
 from discern.training.callbacks import Callback, CallbackList, Place, Progress, Signal
 from discern.training.checkpoints import CheckpointStore
 from discern.training.objectives import cross_entropy
+from discern.training.stage_length import StageLength
 from discern.training.state_io import capture_state
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.bottleneck import Bottleneck
@@ -83,7 +84,8 @@ def stage(folder, callbacks=(), *, epochs=2, clip=None, parts=1, **plan):
         objective=cross_entropy(0.1), device=CPU, clip_grad=clip, grad_accum_steps=parts
     )
     whole = StagePlan(
-        name="train", index=0, epochs=epochs, feed=feed, val_feed=val, classes=("left", "right"),
+        name="train", index=0, length=StageLength(feed.batches, epochs * feed.batches), feed=feed,
+        val_feed=val, classes=("left", "right"),
         rules=rules, **{"log_every": 3, "keep_top": 1, **plan},
     )  # fmt: skip
     state = TrainState(

@@ -1,6 +1,7 @@
 """The loop of a stage on a tiny real network and real feeds."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -19,10 +20,12 @@ from discern.models.classifier import train_mode
 from discern.models.ema import ModelEma
 from discern.optim.optimizers import build_optimizer
 from discern.optim.schedules import Schedule
-from discern.training.callbacks import HOOKS, Callback, CallbackList, Signal
+from discern.training.callbacks import HOOKS, Callback, CallbackList, Progress, Signal
 from discern.training.checkpoints import CheckpointStore
 from discern.training.evaluate import evaluate
+from discern.training.monitor import monitored_metrics, open_monitor
 from discern.training.objectives import cross_entropy
+from discern.training.stage_length import StageLength
 from discern.training.state_io import capture_state
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
@@ -81,7 +84,8 @@ def stage(tmp_path, callbacks=(), *, epochs=3, lr=0.05, ema=None, opt="sgd", mod
     feed, val = feed_of(100, 0, training=True), feed_of(37, 1, training=False)
     rules = StepRules(objective=cross_entropy(0.1), device=CPU, **plan.pop("rules", {}))
     whole = StagePlan(
-        name="train", index=0, epochs=epochs, feed=feed, val_feed=val, classes=CLASSES, rules=rules,
+        name="train", index=0, length=plan.pop("length", StageLength(7, 7 * epochs)), feed=feed,
+        val_feed=val, classes=CLASSES, rules=rules,
         **{"log_every": 3, **plan},
     )  # fmt: skip
     optimizer = build_optimizer(opt, built.named_parameters(), lr=lr)
@@ -289,3 +293,106 @@ def test_callbacks_read_the_kept_checkpoints_best_first(tmp_path):
     assert [[], ranked[:2]] == watch.seen
     kept = {path.name for path in tmp_path.rglob("step-*")}
     assert {f"step-{step}" for step in ranked[:2]} <= kept
+
+
+def test_length_in_steps_ends_inside_an_epoch_and_is_evaluated_there(tmp_path):
+    trainer, state, session, _ = stage(tmp_path, length=StageLength(7, 10))
+    trainer.run_stage()
+    assert (10, 10) == (state.step, session.progress.stage_steps)
+    assert [7, 10] == [entry.step for entry in session.ledger.entries]
+    place = session.store.latest().state
+    assert ("epochs", 1, 3) == (place["ended"], place["epoch"], place["batch"])
+
+
+def test_longer_stage_goes_on_inside_the_epoch_as_if_it_had_not_ended(tmp_path):
+    """With a constant rate, 10 steps and then 15 are the same training as 15."""
+
+    def run(folder, steps, checkpoint=None):
+        trainer, state, session, _ = stage(folder, length=StageLength(7, steps))
+        object.__setattr__(state, "schedule", Schedule("constant", {}, steps, 7))
+        trainer.run_stage(checkpoint)
+        return state, session
+
+    whole, _ = run(tmp_path / "whole", 15)
+    _, session = run(tmp_path / "parts", 10)
+    grown, _ = run(tmp_path / "parts", 15, session.store.latest())
+    expected, got = tensors_of(whole)[0], tensors_of(grown)[0]
+    assert all(expected[name].equal(got[name]) for name in expected)
+
+
+class _StopAt(Callback):
+    def __init__(self, session_of, step):
+        self.session_of, self.step = session_of, step
+
+    def after_step(self, progress):
+        if progress.step == self.step:
+            self.session_of().stop.requested = True
+
+
+def test_stage_of_some_seconds_stores_its_time_and_goes_on_with_the_rest(tmp_path):
+    held = []
+    trainer, state, session, _ = stage(
+        tmp_path, [_StopAt(lambda: held[0], 5)], length=StageLength(7, None, 3600.0)
+    )
+    held.append(session)
+    with pytest.raises(Interrupted):
+        trainer.run_stage()
+    checkpoint = session.store.latest()
+    spent = checkpoint.state["stage_seconds"]
+    assert 0.0 < spent < 3600.0
+
+    nearly = dataclasses.replace(checkpoint, state={**checkpoint.state, "stage_seconds": 3599.7})
+    trainer, state, session, _ = stage(tmp_path, length=StageLength(7, None, 3600.0))
+    trainer.run_stage(nearly)
+    assert state.step > 5
+    end = session.store.latest().state
+    assert end["stage_seconds"] >= 3600.0
+    assert "epochs" == end["ended"]
+    assert math.ceil(state.step / 7) == session.progress.epochs
+
+
+@pytest.mark.feature("CA-40")
+def test_early_stop_counts_gains_above_its_least_and_knows_the_way_of_a_figure():
+    progress = Progress()
+    stop = EarlyStop(2, "log_loss", min_delta=0.1)
+    answers = []
+    for value in (1.0, 0.95, 0.85, 0.84, 0.83):
+        progress.readings = {"val/log_loss": value}
+        answers.append(stop.after_evaluation(progress))
+    assert [None, None, None, None, Signal.END_STAGE] == answers
+    assert {"best": -0.85, "waited": 2} == stop.state()
+
+
+def test_second_stage_gone_bad_in_its_first_epoch_returns_to_its_own_beginning(tmp_path):
+    """The first stage ended at that step, so its checkpoint has the name."""
+    first, _, session, notes = stage(tmp_path, epochs=1)
+    first.run_stage()
+    second, state, _, _ = stage(tmp_path, epochs=2, opt="adamw")
+    second.plan = dataclasses.replace(second.plan, name="second", index=1)
+    second.session = session
+    state.step = 7
+    beginning = {name: value.clone() for name, value in state.model.named_parameters()}
+    poisoned(second, set(range(10**6)))
+    with pytest.raises(RunError, match="does not stay finite"):
+        second.run_stage()
+    assert [7, 7, 7] == notes.rewound
+    assert all(value.equal(beginning[name]) for name, value in state.model.named_parameters())
+
+
+@pytest.mark.feature("CA-42")
+def test_record_beside_the_checkpoints_tells_best_last_top_and_every_epoch(tmp_path):
+    trainer, *_ = stage(tmp_path, epochs=6, keep_top=2)
+    trainer.plan = dataclasses.replace(
+        trainer.plan, monitor=open_monitor("brier"), metrics=monitored_metrics(["brier"])
+    )
+    trainer.run_stage()
+    record = json.loads((tmp_path / "checkpoints" / "metrics.json").read_text())
+    assert ("brier", "min") == (record["monitor"], record["mode"])
+    every = {entry["step"]: entry["brier"] for entry in record["epochs"]}
+    assert [7, 14, 21, 28, 35, 42] == list(every)
+    ranked = sorted(every, key=every.get)
+    assert ranked[:2] == [entry["step"] for entry in record["top"]]
+    assert (ranked[0], "step-42") == (record["best"]["step"], record["last"])
+    on_disk = {path.name for path in tmp_path.rglob("step-*")}
+    assert on_disk == set(record["kept"])
+    assert on_disk == {e["checkpoint"] for e in record["epochs"] if e["checkpoint"] is not None}

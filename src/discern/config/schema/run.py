@@ -33,8 +33,8 @@ class RunConfig(Section):
     @field_validator("stages")
     @classmethod
     def _need_a_stage(cls, value: dict[str, StageConfig]) -> dict[str, StageConfig]:
-        if not value:
-            msg = "a training needs at least one stage that is not null"
+        if all(stage.kind == "predict" for stage in value.values()):
+            msg = "a training needs at least one stage that trains and is not null"
             raise ValueError(msg)
         for name in value:
             if not _STAGE_NAME.fullmatch(name):

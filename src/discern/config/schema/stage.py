@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from discern.config.schema.section import Section, Spec
+from discern.config.stage_lengths import DEFAULT_EPOCHS, LENGTHS
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -28,7 +29,28 @@ class ParameterGroup(Section):
 class StageConfig(Section):
     """A training is a non-empty mapping of these; each takes the model where the last left it."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training images")
+    kind: Literal["train", "predict"] = Field(
+        "train", description="predict writes what the network says of each image to files"
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="passes over the training images; 10 unless another length is given",
+    )
+    steps: int | None = Field(None, ge=1, description="length in updates, for epochs")
+    examples: int | None = Field(None, ge=1, description="length in images shown, for epochs")
+    minutes: float | None = Field(
+        None, gt=0.0, description="length in time, for epochs; not the same updates every time"
+    )
+    start_from: str | None = Field(
+        None,
+        description="weights to begin with: best or last of the stage before, stage:NAME, a run "
+        "(RUN, RUN@epoch:K|step:N|best|last), a checkpoint or a weights file; default: where the "
+        "stage before ended; of a predict stage: best",
+    )
+    source: str | None = Field(
+        None, description="of a predict stage: images of its own, as DATA; default: each split"
+    )
     batch_size: int = Field(128, ge=1, description="images per step, over all devices")
     optimizer: Spec = Field(
         default_factory=lambda: Spec(name="adamw"),
@@ -105,8 +127,16 @@ class StageConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="epochs without a better score before the stage ends"
     )
-    monitor: Literal["accuracy", "loss"] = Field(
-        "accuracy", description="validation figure that chooses the kept model"
+    min_delta: float = Field(
+        0.0, ge=0.0, description="gain of that score that patience counts as one"
+    )
+    monitor: str = Field(
+        "accuracy",
+        description="validation figure that chooses the kept model: accuracy, loss, macro_f1, mcc, "
+        "auc, ... or a metric of your own",
+    )
+    monitor_mode: Literal["max", "min"] | None = Field(
+        None, description="which way monitor is better; default: known by its name"
     )
     keep_top: int = Field(3, ge=1, description="checkpoints kept by that figure")
     trainer: Spec = Field(
@@ -114,3 +144,21 @@ class StageConfig(Section):
         description="the loop that runs the stage: standard, or an import path and arguments",
     )
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_length(cls, value: Any) -> Any:
+        if isinstance(value, dict) and all(value.get(key) is None for key in LENGTHS):
+            return {**value, "epochs": DEFAULT_EPOCHS}
+        return value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> StageConfig:
+        given = [key for key in LENGTHS if getattr(self, key) is not None]
+        if len(given) > 1:
+            msg = f"one length, not {' and '.join(given)}"
+            raise ValueError(msg)
+        if self.source is not None and self.kind != "predict":
+            msg = "a source of its own is for stages of kind predict"
+            raise ValueError(msg)
+        return self

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 from discern.training.callbacks import Callback, Progress, Signal
+from discern.training.monitor import open_monitor
 
 
 class EarlyStop(Callback):
     """Ends a stage when the monitored figure has not improved for `patience` evaluations.
 
-    `monitor`: a figure of the validation images; the loss improves by falling, all else by rising.
-    `min_delta`: what is less than this, or equal, is no improvement.
+    `monitor`: a figure of the validation images; `mode`, max or min, says which way it improves:
+    known for those with a name. `min_delta`: what is less than this, or equal, is no improvement.
     """
 
-    def __init__(self, patience: int, monitor: str = "accuracy", min_delta: float = 0.0) -> None:
+    def __init__(
+        self,
+        patience: int,
+        monitor: str = "accuracy",
+        min_delta: float = 0.0,
+        mode: Literal["max", "min"] | None = None,
+    ) -> None:
         self.patience = patience
-        self.monitor = monitor
+        self.monitor = open_monitor(monitor, mode)
         self.min_delta = min_delta
         self.best: float | None = None
         self.waited = 0
@@ -28,10 +36,10 @@ class EarlyStop(Callback):
 
     def after_evaluation(self, progress: Progress) -> Signal | None:
         """Compare with the best of this stage."""
-        value = progress.readings[f"val/{self.monitor}"]
-        score = -value if self.monitor == "loss" else value
-        if self.best is None or score > self.best + self.min_delta:
-            self.best, self.waited = score, 0
+        value = progress.readings[f"val/{self.monitor.name}"]
+        merit = self.monitor.merit(value)
+        if math.isfinite(merit) and (self.best is None or merit > self.best + self.min_delta):
+            self.best, self.waited = merit, 0
             return None
         self.waited += 1
         return Signal.END_STAGE if self.waited >= self.patience else None

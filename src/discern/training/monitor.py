@@ -1,0 +1,70 @@
+"""The figure that a stage's model is chosen by: its name, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from discern.base.errors import ConfigError
+from discern.base.plugins import is_import_path
+from discern.training.metric_table import Metric, better_way, metric_record, open_metric
+from discern.training.scores import EvalTable, score_record
+
+Mode = Literal["max", "min"]
+# Those of every evaluation; others are computed because a config names them.
+ALWAYS = ("accuracy", "loss", "top5")
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A figure of the evaluation on the images that the model is chosen by."""
+
+    name: str = "accuracy"
+    mode: Mode = "max"
+
+    def merit(self, value: float) -> float:
+        """`value` so that more is better; one that is not a number is worse than all others."""
+        if math.isnan(value):
+            return -math.inf
+        return value if self.mode == "max" else -value
+
+
+def open_monitor(name: str, mode: Mode | None = None) -> Monitor:
+    """The monitor of this name; `mode` None leaves it to what the name is known for.
+
+    Raises ConfigError for an unknown metric, and for one whose better way nobody knows.
+    """
+    if is_import_path(name):
+        open_metric(name)
+    mode = better_way(name) if mode is None else mode
+    if mode is None:
+        raise ConfigError(
+            "which way this figure is better is not known",
+            where="monitor",
+            got=name,
+            expected="monitor_mode: max or min beside it",
+        )
+    return Monitor(name, mode)
+
+
+def monitored_metrics(names: Sequence[str], further: Sequence[Metric] = ()) -> tuple[Metric, ...]:
+    """The metrics to compute at each evaluation: `further`, and the `names` that are not there.
+
+    `HEAD/FIGURE` is left to whoever evaluates several heads.
+    """
+    there = {*ALWAYS, *(metric.name for metric in further)}
+    wanted = [
+        name
+        for name in dict.fromkeys(names)
+        if name not in there and (is_import_path(name) or "/" not in name)
+    ]
+    return (*further, *(open_metric(name) for name in wanted))
+
+
+def validation_figures(table: EvalTable, metrics: Sequence[Metric]) -> Mapping[str, float]:
+    """`accuracy`, `loss` and each of `metrics` by name; NaN where one is undefined."""
+    scores = score_record(table)
+    wanted = {name: scores[name] for name in ALWAYS} | metric_record(table, metrics)
+    return {name: math.nan if value is None else float(value) for name, value in wanted.items()}
