@@ -114,6 +114,15 @@ FLAGS: tuple[Flag, ...] = (
         _WITH_MODEL,
     ),
     Flag(
+        "--skip-weights",
+        "model.skip_weights",
+        "names",
+        "part of the names of tensors that the weights do not fill; may be given again",
+        ("--skip-pretrained-var",),
+        "Model",
+    ),
+    Flag("--init", "model.init", "text", "initial values: xavier, msra, ...", (), "Model"),
+    Flag(
         "--model-arg",
         "model.args",
         "pairs",

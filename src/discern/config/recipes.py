@@ -5,6 +5,7 @@ Chosen by sizes and counts alone, never by a data set's name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,20 @@ def choose_recipe(facts: RecipeFacts) -> Layer:
     else:
         name, value = "from-scratch", _from_scratch(facts)
     return Layer("recipe", f"recipe {name}", value)
+
+
+def shorten_warmups(recipe: Layer, epochs: Mapping[str, int | None]) -> bool:
+    """Let the recipe's warm-ups take half of a stage at most, of these lengths; True if one did.
+
+    For people who ask for fewer epochs than the recipe has: its warm-up is no wish of theirs.
+    """
+    changed = False
+    for name, stage in recipe.value.get("stages", {}).items():
+        length, warmup = epochs.get(name), stage.get("warmup_epochs", 0.0)
+        if length is not None and warmup > length / 2:
+            stage["warmup_epochs"] = length / 2
+            changed = True
+    return changed
 
 
 def _epochs(updates: int, count: int, batch: int, low: int, high: int) -> int:

@@ -27,6 +27,7 @@ from discern.exporting.folders import replaced_folder
 from discern.exporting.golden import GoldenResult, replay, write_golden
 from discern.exporting.reader_configs import VERSION, bundle_config, processor_config
 from discern.models.catalogue import ModelRequest, build_model
+from discern.models.changes import ModelChanges
 from discern.models.classifier import Classifier
 
 WEIGHTS: Final = "model.safetensors"
@@ -176,6 +177,7 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
         heads = tuple(HeadRecord(h["name"], h["kind"], tuple(h["classes"])) for h in own["heads"])
         preprocess = Preprocess.from_record(own["preprocess"])
         architecture, arguments = str(own["architecture"]), dict(own["arguments"])
+        changes = ModelChanges.from_record(own.get("changes") or {})
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelError(
             f"the bundle's config lacks what is needed: {error}", where=path / CONFIG
@@ -192,6 +194,7 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
         channels=preprocess.channels,
         image_size=(preprocess.height, preprocess.width),
         arguments=arguments,
+        changes=changes,
     )
     return Bundle(path, _build(request, path), preprocess, heads, config)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from discern.base.plugins import is_import_path
 from discern.data.images import Preprocess
-from discern.exporting.content import BundleContent
+from discern.exporting.content import OWN_PREFIX, BundleContent
 from discern.exporting.reader_configs import opens_in_timm
 
 _SHOWN_CLASSES = 50
@@ -78,6 +78,13 @@ def _reader_lines(content: BundleContent) -> list[str]:
             "",
             "timm.create_model('local-dir:PATH', pretrained=True)",
             "```",
+            "",
+        ]
+    if content.changes and not is_import_path(content.architecture):
+        network = content.architecture.removeprefix(OWN_PREFIX)
+        return [
+            f"Its network is {network} with changes of Discern's ({', '.join(content.changes)}):",
+            "other readers open the tensors, not the model.",
             "",
         ]
     if not content.own and not is_import_path(content.architecture):

@@ -42,6 +42,7 @@ class BundleContent:
 
     model: a Classifier (module with `.network`; `forward(images) -> (logits, features)`).
     architecture: a timm name, or "discern/NAME" for our own networks. arguments: the builder's.
+    changes: what was changed on it (stem, pooling, embedding), as `ModelChanges.record` gives it.
     scores: as `metrics` of the run (fractions). trained_on: facts for the card, such as data name,
     counts and split. golden_images: up to 16 are kept; at least one is needed.
     """
@@ -52,6 +53,7 @@ class BundleContent:
     preprocess: Preprocess
     golden_images: tuple[GoldenImage, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     weights_license: str | None = None
     run: str | None = None
     scores: Mapping[str, Any] | None = None

@@ -44,5 +44,5 @@ def forward(
     device = batch.device.type
     cast = torch.autocast(device, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
     with torch.inference_mode(), cast:
-        logits, features = model(batch)
+        logits, features = model(batch)[:2]
     return logits.float(), features.float()

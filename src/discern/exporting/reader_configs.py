@@ -11,7 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from discern.data.pixel_arrays import white_of
-from discern.exporting.content import BundleContent
+from discern.exporting.content import OWN_PREFIX, BundleContent
 
 VERSION: Final = 1
 _TIMM_CROP_MODES = {"crop": "center", "squish": "squash", "pad": "border"}
@@ -25,11 +25,12 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, 
 def opens_in_timm(content: BundleContent) -> bool:
     """Whether timm and Hugging Face readers open the bundle as it is.
 
-    They do RGB timm networks in 8 bit, and know nothing of a normalization of each image by itself.
+    They do RGB timm networks in 8 bit that are as timm builds them, and know nothing of a
+    normalization of each image by itself.
     """
     preprocess = content.preprocess
     usual = preprocess.channels == 3 and preprocess.depth == 8 and not preprocess.per_image
-    return not content.own and usual
+    return not content.own and not content.changes and usual
 
 
 def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
@@ -37,14 +38,17 @@ def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
     network = getattr(content.model, "network", content.model)
     classes = content.heads[0].classes
     record: dict[str, Any] = {
-        "architecture": content.architecture,
+        # timm finds no such name, instead of a network that the tensors do not fit.
+        "architecture": f"{OWN_PREFIX}{content.architecture}"
+        if content.changes and not content.own
+        else content.architecture,
         "num_classes": len(classes),
         "label_names": list(classes),
     }
     num_features = getattr(network, "num_features", None)
     if isinstance(num_features, int):
         record["num_features"] = num_features
-    if not content.own:
+    if not content.own and not content.changes:
         arguments = _timm_arguments(content, network)
         if arguments:
             record["model_args"] = arguments
@@ -54,6 +58,7 @@ def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
         "writer": writer,
         "architecture": content.architecture,
         "arguments": dict(content.arguments),
+        "changes": dict(content.changes),
         "heads": [head.record() for head in content.heads],
         "preprocess": content.preprocess.record(),
         "thresholds": None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,19 +20,17 @@ from discern.base.plugins import check_arguments, is_import_path, open_import_pa
 from discern.data.images import Preprocess
 from discern.models import timm_nets
 from discern.models.aliases import ALIASES
+from discern.models.changes import ModelChanges
 from discern.models.classifier import Classifier, wrap_network
+from discern.models.finishing import Finish, finish_network
+from discern.models.inputs import standard_input, timm_input
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
 from discern.models.nets.smallest import smallest_side, with_smallest_side
-from discern.models.weights import (
-    WeightsReport,
-    load_pretrained,
-    load_weights_file,
-    no_weights,
-    start_head_at_zero,
-)
+from discern.models.weights import WeightsReport, load_pretrained, no_weights
 
 OWN_PREFIX = "discern/"
 _SET_BY_DISCERN = ("num_classes", "channels", "image_size")
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +41,7 @@ class ModelRequest:
     or an import path of a function `(num_classes, channels, image_size, **arguments) -> module`.
     `weights`: `none`, `pretrained`, or the path of a safetensors file.
     `enlarge`: raise `image_size` to the least that a timm network takes, instead of an error.
+    `changes`, `skip`, `init` and `auto_stem_macs`: as of `finishing.Finish`.
     """
 
     name: str
@@ -53,6 +51,21 @@ class ModelRequest:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "none"
     enlarge: bool = False
+    changes: ModelChanges = field(default_factory=ModelChanges)
+    skip: tuple[str, ...] = ()
+    init: tuple[str, Mapping[str, Any]] | None = None
+    auto_stem_macs: float | None = None
+
+    def finish(self) -> Finish:
+        """What is done to the built network."""
+        return Finish(
+            name=self.name,
+            weights=self.weights,
+            changes=self.changes,
+            skip=self.skip,
+            init=self.init,
+            auto_stem_macs=self.auto_stem_macs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +76,8 @@ class BuiltModel:
     `pretrained`, else 0 and 1, to be measured.
 
     `architecture`: `discern/NAME`, timm's name, or the import path; with `arguments` (those of the
-    request and those that the name implies) it builds the same network again.
+    request and those that the name implies) and `changes` it builds the same network again.
+    `stem_note`: what was decided about the first layers for small images, and why.
     `enlarged_from`: the image size that was too small and gave way to that of `preprocess`.
     """
 
@@ -75,6 +89,8 @@ class BuiltModel:
     license: str | None
     architecture: str
     enlarged_from: tuple[int, int] | None = None
+    changes: ModelChanges = field(default_factory=ModelChanges)
+    stem_note: str | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -103,8 +119,13 @@ class BuiltModel:
         """What the user should know of the weights: nothing if all of them fit."""
         report = self.weights_report
         lines = []
+        if report.skipped:
+            shown = ", ".join(report.skipped[:_SHOWN])
+            more = ", ..." if len(report.skipped) > _SHOWN else ""
+            lines.append(f"not used, {len(report.skipped)} tensors: {shown}{more}")
         if report.missing:
-            lines.append(f"new head for other classes: {', '.join(report.missing)}")
+            what = "new layers" if self.changes else "new head for other classes"
+            lines.append(f"{what}: {', '.join(report.missing)}")
         if report.reshaped:
             lines.append(f"summed to one input channel: {', '.join(report.reshaped)}")
         return lines
@@ -125,17 +146,6 @@ def is_own_network(name: str) -> bool:
 def is_network(name: str) -> bool:
     """True for what `build_model` knows: an own network, one of timm's, an alias, a plug-in."""
     return is_own_network(name) or name in ALIASES or timm_nets.is_timm_name(name)
-
-
-def standard_input(image_size: tuple[int, int], channels: int) -> Preprocess:
-    """Images of `image_size` (height, width) without a known mean and std."""
-    return Preprocess(
-        height=image_size[0],
-        width=image_size[1],
-        channels=channels,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-    )
 
 
 def build_model(request: ModelRequest) -> BuiltModel:
@@ -266,25 +276,21 @@ def _finish_own(
     architecture: str,
     arguments: dict[str, Any],
 ) -> BuiltModel:
-    model = wrap_network(network, torch.zeros(1, request.channels, *image_size))
+    sample = torch.zeros(1, request.channels, *image_size)
+    model = wrap_network(network, sample)
     if request.weights == "pretrained":
         raise no_weights(request.name, None, "no weights are published for this network")
+    finished = finish_network(model, sample, request.finish())
     return BuiltModel(
-        model=model,
+        model=finished.model,
         name=request.name,
         arguments=arguments,
         preprocess=standard_input(image_size, request.channels),
-        weights_report=_load(model, request),
+        weights_report=finished.report,
         license=None,
         architecture=architecture,
-    )
-
-
-def _load(model: Classifier, request: ModelRequest) -> WeightsReport:
-    if request.weights == "none":
-        return WeightsReport(source="none")
-    return load_weights_file(
-        model.network, Path(request.weights), head_names=model.inner_head_names
+        changes=finished.changes,
+        stem_note=finished.stem_note,
     )
 
 
@@ -323,18 +329,19 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         network = build()
     bare = partial(build, pretrained=False)
     model, (height, width) = _wrap_timm(network, request, (height, width), bare)
-    report = report or _load(model, request)
-    if not report.from_scratch:
-        start_head_at_zero(model.network, report.missing)
+    sample = torch.zeros(1, request.channels, height, width)
+    finished = finish_network(model, sample, request.finish(), loaded=report, fresh=bare)
     return BuiltModel(
-        model=model,
+        model=finished.model,
         name=request.name,
         arguments=dict(request.arguments),
         preprocess=timm_input(record, height, width, request.channels),
-        weights_report=report,
-        license=None if report.from_scratch else record.get("license"),
+        weights_report=finished.report,
+        license=None if finished.report.from_scratch else record.get("license"),
         architecture=name,
         enlarged_from=None if (height, width) == asked else asked,
+        changes=finished.changes,
+        stem_note=finished.stem_note,
     )
 
 
@@ -354,22 +361,3 @@ def _wrap_timm(
             raise with_smallest_side(error, least, image_size) from error
     height, width = max(height, least), max(width, least)
     return wrap_network(network, torch.zeros(1, request.channels, height, width)), (height, width)
-
-
-def timm_input(record: dict[str, Any], height: int, width: int, channels: int) -> Preprocess:
-    """The input that timm's `record` states, at this size; one channel takes the means' mean."""
-    plain = standard_input((height, width), channels)
-    mean = tuple(float(v) for v in record.get("mean") or plain.mean)
-    std = tuple(float(v) for v in record.get("std") or plain.std)
-    if channels != len(mean):
-        mean = (sum(mean) / len(mean),) * channels
-        std = (sum(std) / len(std),) * channels
-    return Preprocess(
-        height=height,
-        width=width,
-        channels=channels,
-        mean=mean,
-        std=std,
-        interpolation=str(record.get("interpolation") or plain.interpolation),
-        crop_pct=float(record.get("crop_pct") or plain.crop_pct),
-    )

@@ -24,10 +24,15 @@ _REGEX = "re:"
 
 
 class Output(NamedTuple):
-    """What every classifier gives: `logits` [N, K] and `features` [N, D], in the compute dtype."""
+    """What every classifier gives: `logits` [N, K] and `features` [N, D], in the compute dtype.
+
+    `features` are what the head reads. `encoded` [N, E]: the features in front of an embedding
+    block, of a network that has one; the features are then its embeddings.
+    """
 
     logits: Tensor
     features: Tensor
+    encoded: Tensor | None = None
 
 
 class Route(Enum):
@@ -37,6 +42,7 @@ class Route(Enum):
     SPLIT = "pooled features, then the classifier layer"
     POOLED = "logits from the head, features by averaging the maps"
     PLAIN = "logits only"
+    EMBEDDED = "pooled features, embeddings, then head"
 
 
 class Classifier(nn.Module):
@@ -54,7 +60,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Logits [N, K] and features [N, D] of normalized `images` [N, C, H, W]."""
-        if self.route is Route.OWN or self.route is Route.SPLIT:
+        if self.route in (Route.OWN, Route.SPLIT, Route.EMBEDDED):
             return self.classify(self.embed(images))
         network = cast("Any", self.network)
         if self.route is Route.POOLED:
@@ -66,17 +72,23 @@ class Classifier(nn.Module):
 
     @property
     def splits(self) -> bool:
-        """True if `embed` and `classify` together are the whole network."""
+        """True if `embed` gives, without learning, all that `classify` reads."""
+        if self.route is Route.EMBEDDED:
+            pooling = cast("Any", self.network).pooling
+            return pooling is None or not any(True for _ in pooling.parameters())
         return self.route is Route.OWN or self.route is Route.SPLIT
 
     def embed(self, images: Tensor) -> Tensor:
-        """What the head reads, features [N, D], of normalized `images` [N, C, H, W].
+        """What `classify` reads, features [N, D], of normalized `images` [N, C, H, W].
 
-        Only for a network that `splits`.
+        Under an embedding block these are the encoder's: the block is trained with the head. Only
+        for the routes `OWN`, `SPLIT` and `EMBEDDED`.
         """
         network = cast("Any", self.network)
         features: Tensor
-        if self.route is Route.OWN:
+        if self.route is Route.EMBEDDED:
+            features = network.pooled(images)
+        elif self.route is Route.OWN:
             features = network.features(images)
         else:
             features = network.forward_head(network.forward_features(images), pre_logits=True)
@@ -85,6 +97,9 @@ class Classifier(nn.Module):
     def classify(self, features: Tensor) -> Output:
         """The head alone: logits [N, K] of `features` [N, D] that `embed` gave."""
         network = cast("Any", self.network)
+        if self.route is Route.EMBEDDED:
+            embeddings = network.embedding(features)
+            return Output(network.head(embeddings), embeddings, features)
         head = network.head if self.route is Route.OWN else network.get_classifier()
         return Output(head(features), features)
 
@@ -208,7 +223,7 @@ def _gives(classifier: Classifier, sample: Tensor, expected: Tensor) -> bool:
         output = classifier(sample)
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):
         return False  # this route is not for this network; the caller tries the next
-    logits, features = output
+    logits, features, _ = output
     if not (isinstance(logits, Tensor) and isinstance(features, Tensor)):
         return False
     return features.ndim == 2 and logits.shape == expected.shape and torch.equal(logits, expected)

@@ -7,15 +7,16 @@ three) and what may not. Never leaves a network at random values without an erro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from discern.base.errors import ModelError
+from discern.base.errors import ConfigError, ModelError
+from discern.base.names import did_you_mean
 from discern.track.machine_checks import network as network_answer
 
 _SHOWN = 5
@@ -29,6 +30,7 @@ class WeightsReport:
     `source`: `none`, `pretrained:NAME` or the file. `loaded` counts tensors. `missing`: tensors of
     the network that stay at their random start (a head of another class count). `unexpected`: the
     file's tensors that were left out for that. `reshaped`: input kernels summed to one channel.
+    `skipped`: tensors of the network and of the file that were left out because the user said so.
     """
 
     source: str
@@ -36,6 +38,7 @@ class WeightsReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def from_scratch(self) -> bool:
@@ -50,6 +53,7 @@ class WeightsReport:
             "missing": list(self.missing),
             "unexpected": list(self.unexpected),
             "reshaped": list(self.reshaped),
+            "skipped": list(self.skipped),
         }
 
 
@@ -87,29 +91,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights_file(
-    network: nn.Module, path: Path, *, head_names: tuple[str, ...] = ()
-) -> WeightsReport:
-    """Load the safetensors file `path` into `network`; every name and shape must fit.
-
-    Two differences are taken and reported: a head (`head_names`, prefixes inside the network) of
-    another class count stays at its random start, and kernels for 3 input channels are
-    summed for 1.
-    Raises ModelError listing the first differences otherwise.
-    """
-    return fit_weights(network, read_weights(path), source=str(path), head_names=head_names)
-
-
 def fit_weights(
     network: nn.Module,
     tensors: dict[str, Tensor],
     *,
     source: str,
     head_names: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
 ) -> WeightsReport:
-    """Load `tensors` into `network` under the rules of `load_weights_file`."""
+    """Load `tensors` of the file `source` into `network`; every name and shape must fit.
+
+    Three differences are taken and reported: a head (`head_names`, prefixes inside the network) of
+    another class count stays at its random start, kernels for 3 input channels are summed for 1,
+    and names that contain one of `skip` are left as they are in the network, whatever the file has.
+    Raises ModelError listing the first differences otherwise, ConfigError for a part of a name that
+    none contains.
+    """
     own = network.state_dict()
-    tensors = dict(tensors)
+    skipped = skipped_names([*own, *(name for name in tensors if name not in own)], skip)
+    tensors = {name: value for name, value in tensors.items() if name not in skipped}
+    own = {name: value for name, value in own.items() if name not in skipped}
     reshaped = _sum_input_channels(own, tensors)
     dropped = _drop_other_head(own, tensors, head_names)
     differences = _differences(own, tensors, dropped)
@@ -129,6 +130,46 @@ def fit_weights(
         missing=tuple(dropped),
         unexpected=tuple(dropped),
         reshaped=tuple(reshaped),
+        skipped=skipped,
+    )
+
+
+def skipped_names(names: Sequence[str], skip: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that contain one of `skip`.
+
+    Raises ConfigError for a part that none contains.
+    """
+    for part in skip:
+        if not any(part in name for name in names):
+            parts = {piece for name in names for piece in (name, *name.split("."))}
+            raise ConfigError(
+                f"no tensor's name contains '{part}'",
+                where="model.skip_weights",
+                got=part,
+                expected="a part of a name, such as 'fc' or 'layer4.'",
+                hint=did_you_mean(part, sorted(parts)),
+            )
+    return tuple(name for name in names if any(part in name for part in skip))
+
+
+@torch.no_grad()
+def restart_skipped(
+    network: nn.Module, fresh: nn.Module, report: WeightsReport, skip: tuple[str, ...]
+) -> WeightsReport:
+    """Give the tensors of `network` whose names contain one of `skip` the values of `fresh`.
+
+    The report without them among the loaded.
+    """
+    own, values = network.state_dict(), fresh.state_dict()
+    skipped = skipped_names(list(own), skip)
+    for name in skipped:
+        own[name].copy_(values[name])
+    missing = tuple(name for name in report.missing if name not in skipped)
+    return replace(
+        report,
+        loaded=len(own) - len({*skipped, *report.missing}),
+        missing=missing,
+        skipped=skipped,
     )
 
 

@@ -165,6 +165,7 @@ def _bundle(
         model=training.model,
         architecture=built.architecture,
         arguments=built.arguments,
+        changes=built.changes.record(),
         heads=tuple(HeadRecord(head.name, head.kind, head.classes) for head in manifest.heads),
         preprocess=training.material.preprocess,
         golden_images=golden_images(training.material),

@@ -25,6 +25,7 @@ from discern.track.run import list_runs, open_run, runs_root
 from discern.track.run_folder import RUN_FILE
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
 from discern.training.evaluate import evaluation_batch
+from discern.worker.network import stored_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,16 +183,10 @@ def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
     config, classes = record["config"], tuple(record["classes"])
     data, model = config["data"], config["model"]
     height, width = data["image_size"]
-    built = build_model(
-        ModelRequest(
-            name=model["name"],
-            num_classes=len(classes),
-            channels=data["channels"],
-            image_size=(height, width),
-            arguments=model["args"],
-            weights="none",
-        )
+    request = stored_request(
+        model, record.get("choices") or {}, num_classes=len(classes), channels=data["channels"]
     )
+    built = build_model(replace(request, image_size=(height, width)))
     try:
         built.model.load_state_dict(checkpoint.tensors.get("ema") or checkpoint.tensors["model"])
     except (RuntimeError, KeyError) as error:

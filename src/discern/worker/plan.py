@@ -24,7 +24,13 @@ from discern.compute.device import (
 from discern.compute.world import World
 from discern.config.assemble import resolve_request
 from discern.config.layers import Layer, Resolved
-from discern.config.recipes import SMALL_SIDE, RecipeFacts, choose_recipe, default_model
+from discern.config.recipes import (
+    SMALL_SIDE,
+    RecipeFacts,
+    choose_recipe,
+    default_model,
+    shorten_warmups,
+)
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.images import Preprocess
@@ -33,9 +39,10 @@ from discern.data.mirror import mirror_test
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.augment import Policy
-from discern.models.catalogue import BuiltModel, ModelRequest, build_model, is_own_network
+from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metric
+from discern.worker.network import default_weights, network_request
 from discern.worker.parts import check_parts
 from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
 
@@ -84,7 +91,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         scanned = choose_on_test(scanned)
     side = _typical_side(scanned)
     name = early.model.name or default_model(side)
-    weights = early.model.weights or _default_weights(name)
+    weights = early.model.weights or default_weights(name, side)
     facts = RecipeFacts(
         side=side,
         train_count=len(scanned.manifest.positions("train")),
@@ -98,6 +105,9 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     found |= {} if early.model.weights else {"weights": weights}
     choice = Layer("recipe", recipe.origin, {"model": found})
     resolved = resolve_request(request, recipe, choice)
+    lengths = {name: stage.epochs for name, stage in resolved.config.stages.items()}
+    if shorten_warmups(recipe, lengths):
+        resolved = resolve_request(request, recipe, choice)
     workers = resolved.config.data.workers
     return TrainingPlan(
         resolved=resolved,
@@ -159,10 +169,6 @@ def choose_on_test(scanned: ScannedData) -> ScannedData:
     return replace(scanned, manifest=scanned.manifest.with_split(codes))
 
 
-def _default_weights(name: str) -> str:
-    return "none" if is_own_network(name) else "pretrained"
-
-
 def _typical_side(scanned: ScannedData) -> int:
     facts = scanned.facts
     return min(facts.median_height, facts.median_width)
@@ -186,19 +192,23 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
     """
     config, scanned = plan.config, plan.scanned
     seed_everything(derive_seed(config.seed, "weights"))
-    name = config.model.name or ""
-    weights = config.model.weights or "none"
+    request = network_request(
+        config.model,
+        num_classes=len(scanned.manifest.classes),
+        channels=config.data.channels or scanned.facts.channels,
+        device=plan.device.torch_device,
+        choices=plan.choices,
+    )
+    own_size = request.weights != "none" and not is_own_network(request.name)
     built = build_model(
-        ModelRequest(
-            name=name,
-            num_classes=len(scanned.manifest.classes),
-            channels=config.data.channels or scanned.facts.channels,
-            image_size=_image_size(config.data, scanned, pretrained=weights != "none"),
-            arguments=config.model.args,
-            weights=weights if filled else "none",
+        replace(
+            request,
+            image_size=_image_size(config.data, scanned, pretrained=own_size),
+            weights=request.weights if filled else "none",
             enlarge=config.data.image_size is None,
         )
     )
+    plan.choices["stem"] = {"value": built.changes.stem, "reason": built.stem_note}
     share_batch_norm(built.model, config.compute)
     built.model.to(plan.device.torch_device)
     if config.compute.channels_last:

@@ -147,6 +147,10 @@ def _announce(
         console.say(f"features {line}")
     if built.size_note is not None:
         console.say(f"size     {built.size_note}")
+    if built.stem_note is not None:
+        console.say(f"stem     {built.stem_note}")
+    for line in built.changes.lines():
+        console.say(f"model    {line}")
     for line in built.report_lines():
         console.say(f"weights  {line}")
     if run is not None:

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from discern.base.errors import ConfigError, DiscernError, ModelError
 from discern.models.aliases import ALIASES, MXNET_ZOO_NAMES
+from discern.models.arithmetic import count_parameters
 from discern.models.catalogue import ModelRequest, build_model, resolve_name
-from discern.models.listing import count_parameters
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own, usual_side
 from discern.models.nets.smallest import smallest_side, with_smallest_side
 from discern.models.timm_nets import build_timm, timm_names, timm_record

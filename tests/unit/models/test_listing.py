@@ -9,13 +9,8 @@ import torch
 from torch import nn
 
 from discern.base.errors import ConfigError
-from discern.models.listing import (
-    count_macs,
-    count_parameters,
-    imagenet_classes,
-    list_models,
-    model_facts,
-)
+from discern.models.arithmetic import count_macs, count_parameters
+from discern.models.listing import imagenet_classes, list_models, model_facts
 from discern.models.published import PUBLISHED
 from discern.models.timm_nets import is_timm_name
 

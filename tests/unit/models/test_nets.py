@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from discern.base.errors import ConfigError, ModelError
-from discern.models.listing import count_macs, count_parameters
+from discern.models.arithmetic import count_macs, count_parameters
 from discern.models.nets.builders import own_names, resolve_own
 from discern.models.nets.fast_net import fast_net
 from discern.models.nets.lenet import lenet

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from discern.base.errors import ConfigError, ModelError
+from discern.models.arithmetic import count_parameters
 from discern.models.classifier import Route, wrap_network
-from discern.models.listing import count_parameters
 from discern.models.nets.alexnet import alexnet
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own, usual_side
 from discern.models.nets.googlenet import googlenet

@@ -8,9 +8,27 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from discern.base.errors import ModelError
+from discern.base.errors import ConfigError, ModelError
 from discern.models.nets.fast_net import fast_net
-from discern.models.weights import is_offline, load_weights_file, no_weights, read_weights
+from discern.models.weights import (
+    WeightsReport,
+    fit_weights,
+    is_offline,
+    no_weights,
+    read_weights,
+    restart_skipped,
+)
+
+
+def load_weights_file(
+    network: torch.nn.Module,
+    path: Path,
+    *,
+    head_names: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
+) -> WeightsReport:
+    tensors = read_weights(path)
+    return fit_weights(network, tensors, source=str(path), head_names=head_names, skip=skip)
 
 
 def saved(path: Path, *, classes: int = 5, channels: int = 3) -> tuple[Path, torch.nn.Module]:
@@ -130,3 +148,33 @@ def test_a_new_head_starts_at_zero(shared_data):
     assert not head.weight.any()
     assert not head.bias.any()
     assert built.model.network.conv_head.weight.any()
+
+
+@pytest.mark.feature("LA-23")
+def test_names_with_a_skipped_part_stay_at_their_start_and_are_reported(tmp_path: Path) -> None:
+    path, source = saved(tmp_path / "w.safetensors", classes=9)
+    network = fast_net(5, 3, (16, 16), width=4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    report = load_weights_file(network, path, skip=("head", "stages.2.refine.conv"))
+    expected = {"head.weight", "head.bias", "stages.2.refine.conv.weight"}
+    assert (expected, ()) == (set(report.skipped), report.missing)
+    own = network.state_dict()
+    assert all(torch.equal(before[name], own[name]) for name in expected)
+    assert len(own) - 3 == report.loaded
+    filled = source.state_dict()
+    assert all(torch.equal(filled[name], own[name]) for name in own if name not in expected)
+
+
+@pytest.mark.feature("LA-23")
+def test_a_part_that_no_name_contains_is_an_error(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match="no tensor's name contains 'hed'"):
+        load_weights_file(fast_net(5, 3, (16, 16), width=4), path, skip=("hed",))
+
+
+def test_published_weights_give_way_to_fresh_values_of_the_skipped() -> None:
+    network, fresh = (fast_net(5, 3, (16, 16), width=4) for _ in range(2))
+    loaded = WeightsReport(source="pretrained:x", loaded=len(network.state_dict()))
+    report = restart_skipped(network, fresh, loaded, ("stem.conv",))
+    assert (("stem.conv.weight",), loaded.loaded - 1) == (report.skipped, report.loaded)
+    assert torch.equal(fresh.stem.conv.weight, network.stem.conv.weight)

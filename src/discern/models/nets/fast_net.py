@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from discern.base.errors import ConfigError
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 STAGES = 3
 # The stages see at most this many pixels a side; a longer side enters through a strided stem.
@@ -79,12 +79,17 @@ class FastNet(HeadedNetwork):
             side = side // 2 if pool else side
             stages.append(Stage(width_in, width_in * 2, pool=pool))
             width_in *= 2
-        self.stages = nn.Sequential(*stages)
+        self.stages = Row(*stages)
         self.head = nn.Linear(width_in, num_classes)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.stages(self.stem(images))
+        return maps
 
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of `images` [N, C, H, W]."""
-        return torch.amax(self.stages(self.stem(images)), (2, 3))
+        return torch.amax(self.maps(images), (2, 3))
 
 
 def fast_net(

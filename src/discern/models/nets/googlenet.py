@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.nets.conv_blocks import conv_norm, pool_maps, share_dropout, start_convolutions
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 SMALLEST_SIDE = 15
 _WIDTH = 1024
@@ -71,14 +71,19 @@ class GoogLeNet(HeadedNetwork):
             block = Inception(width, widths)
             layers.append(block)
             width = block.width
-        self.body = nn.Sequential(*layers)
+        self.body = Row(*layers)
         self.dropout = share_dropout(dropout)
         self.head = nn.Linear(_WIDTH, num_classes)
         start_convolutions(self)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.body(images)
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, 1024] of `images` [N, C, H, W]."""
-        features: Tensor = self.dropout(pool_maps(self.body(images)))
+        features: Tensor = self.dropout(pool_maps(self.maps(images)))
         return features
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.nets.conv_blocks import conv_norm, pool_maps, start_convolutions
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 SMALLEST_SIDE = 8
 # Up to this side the small form is built. Source: MXNet's example builds it up to 28, and trained
@@ -88,7 +88,7 @@ def _block(width_in: int, widths: _Widths, pooling: str) -> tuple[Branches, int]
     return Branches(branches), one + middle + double + (width_in if halving else pooled)
 
 
-def _large_body(channels: int) -> tuple[nn.Sequential, int]:
+def _large_body(channels: int) -> tuple[Row, int]:
     layers: list[nn.Module] = [
         conv_norm(channels, 64, 7, stride=2, bias=True),
         nn.MaxPool2d(3, stride=2, padding=1),
@@ -100,10 +100,10 @@ def _large_body(channels: int) -> tuple[nn.Sequential, int]:
     for widths, pooling in _BLOCKS:
         block, width = _block(width, widths, pooling)
         layers.append(block)
-    return nn.Sequential(*layers), width
+    return Row(*layers), width
 
 
-def _small_body(channels: int) -> tuple[nn.Sequential, int]:
+def _small_body(channels: int) -> tuple[Row, int]:
     layers: list[nn.Module] = [conv_norm(channels, _SMALL_STEM, 3, bias=True)]
     width = _SMALL_STEM
     for widths in _SMALL:
@@ -119,7 +119,7 @@ def _small_body(channels: int) -> tuple[nn.Sequential, int]:
         ]
         layers.append(Branches(sides))
         width = one + three
-    return nn.Sequential(*layers), width
+    return Row(*layers), width
 
 
 class InceptionBn(HeadedNetwork):
@@ -131,9 +131,14 @@ class InceptionBn(HeadedNetwork):
         self.head = nn.Linear(width, num_classes)
         start_convolutions(self)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.body(images)
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of `images` [N, C, H, W]."""
-        return pool_maps(self.body(images))
+        return pool_maps(self.maps(images))
 
 
 def inception_bn(

@@ -33,6 +33,8 @@ class SpatialTransformer(nn.Module):
             nn.Flatten(),
         )
         self.affine = nn.Linear(60, 6)
+        # The identity is where it begins, whatever initializer the rest is given.
+        self.affine.fixed_start = True  # type: ignore[assignment]
         nn.init.zeros_(self.affine.weight)
         with torch.no_grad():
             self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from discern.base.errors import ConfigError
 from discern.models.nets.conv_blocks import conv_norm, pool_maps, start_convolutions
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 SMALLEST_SIDE = 8
 _LEAST_MULTIPLIER = 0.25  # as in Gluon: below it the first layers have too few channels
@@ -68,15 +68,20 @@ def _relu6(layers: nn.Sequential) -> nn.Sequential:
 class MobileNet(HeadedNetwork):
     """A body of convolutions, average, linear head."""
 
-    def __init__(self, num_classes: int, body: nn.Sequential, width: int) -> None:
+    def __init__(self, num_classes: int, body: Row, width: int) -> None:
         super().__init__()
         self.body = body
         self.head = nn.Linear(width, num_classes)
         start_convolutions(self)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.body(images)
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of `images` [N, C, H, W]."""
-        return pool_maps(self.body(images))
+        return pool_maps(self.maps(images))
 
 
 def mobilenet_v1(
@@ -99,7 +104,7 @@ def mobilenet_v1(
             conv_norm(width, scaled, 1),
         ]
         width = scaled
-    return MobileNet(num_classes, nn.Sequential(*layers), width)
+    return MobileNet(num_classes, Row(*layers), width)
 
 
 def mobilenet_v2(
@@ -123,7 +128,7 @@ def mobilenet_v2(
             width = scaled
     last = int(_V2_LAST * max(multiplier, 1.0))
     layers.append(_relu6(conv_norm(width, last, 1)))
-    return MobileNet(num_classes, nn.Sequential(*layers), last)
+    return MobileNet(num_classes, Row(*layers), last)
 
 
 def _check(multiplier: float, image_size: tuple[int, int], name: str) -> None:

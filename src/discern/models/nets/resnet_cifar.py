@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from discern.base.errors import ConfigError
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 FIRST_BOTTLENECK_DEPTH = 164
 NAMED_DEPTHS = (20, 32, 44, 56, 110, 164)
@@ -116,7 +116,7 @@ class ResNetCifar(HeadedNetwork):
                 stride = 2 if stage > 0 and block == 0 else 1
                 stages.append(Residual(width_in, width, stride, version, deep=deep))
                 width_in = width
-        self.blocks = nn.Sequential(*stages)
+        self.blocks = Row(*stages)
         self.last_norm = nn.BatchNorm2d(last) if version == 2 else nn.Identity()
         self.last_activation = nn.ReLU() if version == 2 else nn.Identity()
         self.head = nn.Linear(last, num_classes)
@@ -124,11 +124,15 @@ class ResNetCifar(HeadedNetwork):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        x = self.stem_activation(self.stem_norm(self.stem(self.data_norm(images))))
+        maps: Tensor = self.last_activation(self.last_norm(self.blocks(x)))
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of `images` [N, C, H, W]."""
-        x = self.stem_activation(self.stem_norm(self.stem(self.data_norm(images))))
-        x = self.last_activation(self.last_norm(self.blocks(x)))
-        pooled: Tensor = x.mean((2, 3))
+        pooled: Tensor = self.maps(images).mean((2, 3))
         return pooled
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from discern.base.errors import ConfigError
 from discern.models.nets.conv_blocks import pool_maps, start_convolutions
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 from discern.models.nets.resnet_cifar import resnet_cifar
 
 SMALLEST_SIDE = 8
@@ -123,15 +123,20 @@ class ResNetImageNet(HeadedNetwork):
                 stride = 2 if stage > 0 and block == 0 else 1
                 blocks.append(Block(widths, stride, groups, version))
                 width_in = width
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Row(*blocks)
         last = nn.Sequential(nn.BatchNorm2d(width_in), nn.ReLU(inplace=True))
         self.last = last if version == 2 else nn.Identity()
         self.head = nn.Linear(width_in, num_classes)
         start_convolutions(self)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.last(self.blocks(self.stem(self.data_norm(images))))
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, D] of `images` [N, C, H, W]."""
-        return pool_maps(self.last(self.blocks(self.stem(self.data_norm(images)))))
+        return pool_maps(self.maps(images))
 
 
 def resnet(

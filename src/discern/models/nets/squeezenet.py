@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from discern.base.errors import ConfigError
 from discern.models.nets.conv_blocks import pool_maps, share_dropout, start_convolutions
-from discern.models.nets.headed import HeadedNetwork, require_size
+from discern.models.nets.headed import HeadedNetwork, Row, require_size
 
 VERSIONS = ("1.0", "1.1")
 SMALLEST_SIDE = {"1.0": 21, "1.1": 17}
@@ -53,15 +53,20 @@ class SqueezeNet(HeadedNetwork):
                 layers.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
             layers.append(Fire(width, squeezed, half))
             width = 2 * half
-        self.body = nn.Sequential(*layers, share_dropout(dropout))
+        self.body = Row(*layers, share_dropout(dropout))
         self.head = nn.Linear(_WIDTH, num_classes)
         start_convolutions(self, normalized=False)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps [N, D, H', W'] of `images` [N, C, H, W], before they are pooled."""
+        maps: Tensor = self.body(images)
+        return maps
+
     def features(self, images: Tensor) -> Tensor:
         """Features [N, 512] of `images` [N, C, H, W]."""
-        return pool_maps(self.body(images))
+        return pool_maps(self.maps(images))
 
 
 def squeezenet(
