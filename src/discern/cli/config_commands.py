@@ -1,4 +1,4 @@
-"""`discern config explain` and `schema`: what a key is, what it is set to, and by whom."""
+"""`discern config`: what a key is, what it is set to, and by whom; configs of other suites."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from discern.base.console import Console
+from discern.cli.config_import_command import IMPORT_SETTINGS, import_config
 from discern.cli.flags import flags_of
 from discern.cli.options import (
     ConfigFlag,
@@ -81,3 +82,8 @@ def explain(
 config_app.command(
     "explain", help="One key: its meaning, its value, where that came from, what depends on it."
 )(build_command(explain, flags_of("train")))
+config_app.command(
+    "import",
+    help="Make a config of Catalyst, MLSteam or Lambda's tuner into one of Discern's.",
+    context_settings=IMPORT_SETTINGS,
+)(import_config)

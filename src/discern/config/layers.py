@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
-from discern.config.foreign.kinds import foreign_kind
+from discern.config.foreign_kinds import foreign_kind
 from discern.config.schema import RunConfig
 from discern.config.stage_lengths import LENGTHS
 from discern.config.yaml_text import KeyPath, YamlDocument, parse_value

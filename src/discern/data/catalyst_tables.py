@@ -154,7 +154,7 @@ def split_dataframe(
         columns = {name: [column[row] for row in rows] for name, column in columns.items()}
     else:
         _need_column(columns, class_column, Path(in_csv))
-        fold = _stratified_folds(columns[class_column], count, seed, Path(in_csv), notes)
+        fold = stratified_folds(columns[class_column], count, seed, Path(in_csv), notes)
     columns = {**columns, "fold": fold}
     stem = os.fspath(out_csv).removesuffix(".csv")
     files = {f"{stem}.csv": columns}
@@ -342,9 +342,10 @@ def _fold_numbers(folds: Folds) -> set[int]:
         ) from error
 
 
-def _stratified_folds(
+def stratified_folds(
     classes: Sequence[Any], count: int, seed: int, path: Path, notes: list[str]
 ) -> list[int]:
+    """Fold numbers in row order, by class; small classes go to `notes`. Raises DataError."""
     from sklearn.model_selection import StratifiedKFold
 
     texts = np.array([str(value) for value in classes])

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discern.base.errors import DataError
+from discern.data.fold_choice import FoldChoice, split_by_folds
 from discern.data.inspection import (
     ImageFacts,
     Inspection,
@@ -70,9 +71,9 @@ _CODES = {"train": 0, "val": 1, "test": 2}
 class DataRequest:
     """What to scan. `split` None leaves the images unsplit, as evaluation wants them.
 
-    `classes`: names in order, for several label columns by column. `label`: see `label_spec`.
-    `root`, `lst`, `class_index`, `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of
-    a source of one's own.
+    `folds`: splits by folds, before what is still missing is drawn. `classes`: names in order, for
+    several label columns by column. `label`: see `label_spec`. `root`, `lst`, `class_index`,
+    `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of a source of one's own.
     """
 
     train: str
@@ -83,6 +84,7 @@ class DataRequest:
     label: LabelChoice = None
     on_bad_image: str = "error"
     split: SplitRule | None = field(default_factory=SplitRule)
+    folds: FoldChoice | None = None
     threads: int | None = None
     lst: str | None = None
     class_index: str | None = None
@@ -135,6 +137,9 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     warnings: list[str] = []
     if request.split is not None:
         notes += _check_trainable(manifest, parts[0])
+        if request.folds is not None:
+            manifest, note = split_by_folds(manifest, request.folds)
+            notes.append(note)
         given = manifest.split != NO_SPLIT
         drawn = manifest.split == _CODES["train"] if given.any() else ~given
         numbers, names = split_strata(manifest.heads, drawn)

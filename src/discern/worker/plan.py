@@ -33,6 +33,7 @@ from discern.config.recipes import (
 )
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
+from discern.data.fold_choice import choose_folds
 from discern.data.images import Preprocess
 from discern.data.manifest import SPLITS
 from discern.data.mirror import mirror_test
@@ -142,6 +143,9 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         label=data.labels,
         on_bad_image=data.on_bad_image,
         split=rule,
+        folds=choose_folds(
+            data.train_folds, data.val_folds, data.test_folds, data.n_folds, data.folds_seed
+        ),
         source_args=data.source_args,
     )
     with counting_bar(console, "reading images") as progress:

@@ -9,6 +9,7 @@ from pydantic import Field
 from discern.config.schema.section import Section
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Fold = Annotated[int, Field(ge=0)]
 ImageSide = Annotated[int, Field(ge=4, le=4096)]
 
 
@@ -45,6 +46,19 @@ class DataConfig(Section):
         0.10, description="share of train held out when only train and test are given"
     )
     split_seed: int = Field(0, description="seed of the stratified split")
+    train_folds: list[Fold] | None = Field(
+        None, description="folds to train on; default: those that no other one names"
+    )
+    val_folds: list[Fold] | None = Field(
+        None, description="folds to validate on; default with train_folds: all others"
+    )
+    test_folds: list[Fold] | None = Field(None, description="folds to report on")
+    n_folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="make that many folds by class; default: the data's fold column"
+    )
+    folds_seed: int = Field(
+        42, ge=0, le=2**32 - 1, description="seed of the folds that n_folds makes"
+    )
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="unreadable images: refuse to train, or leave them out and report them"
     )
