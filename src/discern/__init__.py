@@ -18,6 +18,7 @@ from discern.base.version import __version__
 if TYPE_CHECKING:
     from discern.api import TrainedRun as TrainedRun
     from discern.api import evaluate as evaluate
+    from discern.api import kfold as kfold
     from discern.api import load as load
     from discern.api import predict as predict
     from discern.api import scan as scan
@@ -38,6 +39,7 @@ _HOMES = {
     "Signal": "discern.training.callbacks:Signal",
     "TrainedRun": "discern.api:TrainedRun",
     "evaluate": "discern.api:evaluate",
+    "kfold": "discern.api:kfold",
     "load": "discern.api:load",
     "predict": "discern.api:predict",
     "scan": "discern.api:scan",

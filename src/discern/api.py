@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from discern.base.console import Console
 from discern.base.errors import ConfigError, RunError
 from discern.base.names import did_you_mean
-from discern.cli.flags import FLAGS
+from discern.cli.flags import flags_of
 from discern.config.request import Request
 from discern.track.run import open_run, runs_root
 
@@ -124,8 +124,45 @@ def train(
     return TrainedRun(done["path"])
 
 
+def kfold(
+    data: PathLike,
+    /,
+    *,
+    folds: int | None = None,
+    bundle: str | None = None,
+    model: str | None = None,
+    config: PathLike | Iterable[PathLike] | None = None,
+    runs: PathLike | None = None,
+    fresh: bool = False,
+    console: Console = _QUIET,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a model for each fold, scored on the fold left out; gives what `--json` prints.
+
+    `folds`: how many, default 5 or those of the data's fold column. `bundle`: `ensemble` or `soup`
+    joins all models into one. `settings` as for `train`. The runs are child processes; an
+    unfinished cross-validation of the same request is gone on with. Raises DiscernError.
+    """
+    from discern.worker.kfold import kfold as do_kfold
+
+    if bundle not in (None, "ensemble", "soup"):
+        raise ConfigError("no such bundle", where="bundle", got=bundle, expected="ensemble, soup")
+    files = [config] if isinstance(config, (str, Path)) else list(config or [])
+    pairs = [("data", "data.source", str(data)), *_pairs({"model": model, **settings}, "kfold")]
+    if folds is not None:
+        pairs.append(("folds", "data.folds", folds))
+    request = Request(
+        verb="kfold",
+        arguments={"runs": None if runs is None else str(runs), "fresh": fresh, "bundle": bundle},
+        files=[str(name) for name in files],
+        pairs=pairs,
+        quiet=True,
+    )
+    return do_kfold(request, console)
+
+
 def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:
-    flags = {flag.parameter: flag for flag in FLAGS if command in flag.commands}
+    flags = {flag.parameter: flag for flag in flags_of(command)}
     pairs: list[tuple[str, str, Any]] = []
     for name, value in settings.items():
         if value is None:

@@ -33,6 +33,8 @@ class Flag:
 
 _WITH_MODEL = ("train", "eval", "predict")
 _EVERYWHERE = (*_WITH_MODEL, "bench infer")
+# Each fold is held out in its turn: there are no other validation and test images.
+_NOT_WITH_FOLDS = ("--val", "--test", "--soup")
 _SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
@@ -191,6 +193,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--patience", "stages.*.patience", "int", "epochs without gain before a stage ends", ()),
     Flag("--min-delta", "stages.*.min_delta", "float", "gain that --patience counts as one", ()),
     Flag("--monitor", "stages.*.monitor", "text", "figure that chooses the kept model", ()),
+    Flag("--soup", "stages.*.soup", "int", "average the K best checkpoints if that is better", ()),
     Flag("--checkpoint-hist", "stages.*.keep_top", "int", "best checkpoints kept", ()),
     Flag(
         "--device",
@@ -270,6 +273,8 @@ def _shown(flag: Flag) -> bool:
 
 def flags_of(command: str) -> list[Flag]:
     """The flags that a command takes."""
+    if command == "kfold":
+        return [flag for flag in flags_of("train") if flag.name not in _NOT_WITH_FOLDS]
     if command == _SHOWN:
         return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

@@ -15,6 +15,7 @@ from discern.cli.bench_commands import bench_app
 from discern.cli.config_commands import config_app
 from discern.cli.data_app import data_app
 from discern.cli.flags import flags_of
+from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
 from discern.cli.runs_app import runs_app
@@ -37,6 +38,9 @@ app.command("train", help="Train a classifier on DATA; the same command again go
 )
 app.command("lr-find", help="Raise the learning rate step by step, and say which to train with.")(
     build_command(lr_find, flags_of("train"))
+)
+app.command("kfold", help="Train as many models as folds, each scored on the fold left out of it.")(
+    build_command(kfold, flags_of("kfold"))
 )
 app.command("eval", help="Score MODEL on every image of DATA.")(
     build_command(evaluate, flags_of("eval"))

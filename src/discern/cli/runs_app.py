@@ -36,10 +36,14 @@ def show(run: RunArgument, runs: RunsFlag = None, json: JsonFlag = False) -> int
     return show_command(run, runs_root(runs), Console(json=json))
 
 
-@runs_app.command("export", help="A run's metrics as CSV or JSON.")
+@runs_app.command("export", help="A run's metrics as CSV, JSON or a Markdown table.")
 def export(
     run: RunArgument,
-    form: Annotated[str, typer.Option("--format", "-f", help="csv or json")] = "csv",
+    form: Annotated[str, typer.Option("--format", "-f", help="csv, json or md")] = "csv",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="only this series; may be given again"),
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="file; default: stdout")] = None,
     runs: RunsFlag = None,
 ) -> int:
@@ -47,7 +51,7 @@ def export(
     from discern.cli.runs_commands import export_command
     from discern.track.run import runs_root
 
-    return export_command(run, runs_root(runs), Console(), form=form, out=out)
+    return export_command(run, runs_root(runs), Console(), form=form, out=out, names=metric or ())
 
 
 @runs_app.command("rerun", help="Do a run again and compare the weights, bit for bit.")

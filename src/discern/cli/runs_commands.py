@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from discern.track.metrics_read import Series
     from discern.track.run_folder import Run
 
-_FORMATS: Final = ("csv", "json")
+_FORMATS: Final = ("csv", "json", "md")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 
@@ -97,9 +98,18 @@ def show_command(text: str, root: Path, console: Console) -> int:
 
 
 def export_command(
-    text: str, root: Path, console: Console, *, form: str = "csv", out: str | None = None
+    text: str,
+    root: Path,
+    console: Console,
+    *,
+    form: str = "csv",
+    out: str | None = None,
+    names: Sequence[str] = (),
 ) -> int:
-    """A run's metrics as CSV (series, step, time, value) or JSON; to the file `out`, else stdout.
+    """A run's metrics as CSV (series, step, time, value), JSON or a Markdown table.
+
+    They go to the file `out`, else stdout. The table has a row per step and a column per series,
+    of `names` if any are given; a cell without a value is empty.
 
     Times are seconds since 1970 UTC. Values that are not finite are "nan", "inf", "-inf" in both.
     JSON: {"run": id, "series": {name: {"steps": [...], "times": [...], "values": [...]}}}.
@@ -107,10 +117,11 @@ def export_command(
     from discern.track.run_folder import open_run
 
     if form not in _FORMATS:
-        raise ConfigError("no such format", where="--format", got=form, expected="csv or json")
+        raise ConfigError("no such format", where="--format", got=form, expected="csv, json or md")
     run = open_run(text, root)
-    series = run.read_all()
-    content = _as_csv(series) if form == "csv" else _as_json(run, series)
+    series = {name: run.read_series(name) for name in names} if names else run.read_all()
+    forms = {"csv": _as_csv, "md": _as_markdown}
+    content = forms[form](series) if form in forms else _as_json(run, series)
     if out is None:
         console.result(content.rstrip("\n"))
         return OK
@@ -175,6 +186,22 @@ def _as_csv(series: dict[str, Series]) -> str:
         ):
             writer.writerow((cell, step, repr(time), repr(value)))
     return stream.getvalue()
+
+
+def _as_markdown(series: dict[str, Series]) -> str:
+    """A row per step, a column per series that has points; the last value of a step counts."""
+    columns = {
+        name: dict(zip(points.steps.tolist(), points.values.tolist(), strict=True))
+        for name, points in series.items()
+        if len(points)
+    }
+    steps = sorted({step for values in columns.values() for step in values})
+    rows = [["step", *(name.replace("|", "\\|") for name in columns)]]
+    for step in steps:
+        cells = [values.get(step) for values in columns.values()]
+        rows.append([str(step), *("" if cell is None else f"{cell:.6g}" for cell in cells)])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + " ---: |" * len(rows[0]), *lines[1:]]) + "\n"
 
 
 def _as_json(run: Run, series: dict[str, Series]) -> str:

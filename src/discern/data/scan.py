@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import DataError
 from discern.data.fold_choice import FoldChoice, split_by_folds
+from discern.data.fold_split import FoldRule, hold_out_fold
 from discern.data.inspection import (
     ImageFacts,
     Inspection,
@@ -71,7 +72,8 @@ _CODES = {"train": 0, "val": 1, "test": 2}
 class DataRequest:
     """What to scan. `split` None leaves the images unsplit, as evaluation wants them.
 
-    `folds`: splits by folds, before what is still missing is drawn. `classes`: names in order, for
+    `folds`: splits by folds, before what is still missing is drawn. `held_out`, in the place of all
+    this, holds one fold out, or only deals the images to folds. `classes`: names in order, for
     several label columns by column. `label`: see `label_spec`. `root`, `lst`, `class_index`,
     `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of a source of one's own.
     """
@@ -85,6 +87,7 @@ class DataRequest:
     on_bad_image: str = "error"
     split: SplitRule | None = field(default_factory=SplitRule)
     folds: FoldChoice | None = None
+    held_out: FoldRule | None = None
     threads: int | None = None
     lst: str | None = None
     class_index: str | None = None
@@ -135,7 +138,14 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     notes += [note for head in manifest.heads for note in _class_notes(head.classes)]
     reported, random = "test", False
     warnings: list[str] = []
-    if request.split is not None:
+    if request.held_out is not None:
+        notes += _check_trainable(manifest, parts[0])
+        folded = hold_out_fold(manifest, request.held_out)
+        manifest, random = folded.manifest, folded.drawn
+        notes += folded.notes
+        reported = "test" if request.held_out.held is None else f"fold {request.held_out.held}"
+        warnings = _overlaps(manifest)
+    elif request.split is not None:
         notes += _check_trainable(manifest, parts[0])
         if request.folds is not None:
             manifest, note = split_by_folds(manifest, request.folds)

@@ -116,6 +116,8 @@ def _score_lines(content: BundleContent) -> list[str]:
         if facts.get("chosen_on_reported"):
             lines.append("The model was chosen on the test images: this score is too good.")
         lines.append("")
+    if facts.get("unscored"):
+        lines += [str(facts["unscored"]), ""]
     if facts.get("data"):
         counts = ", ".join(f"{name} {count}" for name, count in (facts.get("images") or {}).items())
         lines += [f"Trained on {_plain(str(facts['data']))}: {counts}.", ""]

@@ -22,6 +22,7 @@ from discern.models import timm_nets
 from discern.models.aliases import ALIASES
 from discern.models.changes import ModelChanges
 from discern.models.classifier import Classifier, wrap_network
+from discern.models.ensemble import ENSEMBLE, build_ensemble
 from discern.models.finishing import Finish, finish_network
 from discern.models.inputs import standard_input, timm_input
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
@@ -155,6 +156,8 @@ def build_model(request: ModelRequest) -> BuiltModel:
     weights cannot be had or do not fit, or the network cannot take the images.
     """
     _check_request(request)
+    if request.name == ENSEMBLE:
+        return build_ensemble(request, build_model)
     name = resolve_name(request.name)
     if is_import_path(name):
         return _build_plugin(request, name)

@@ -31,6 +31,7 @@ from discern.optim.schedules import Schedule, resolve_schedule, warmup_fraction
 from discern.optim.timed_schedule import TimedSchedule
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
+from discern.training.crash import crash_kept
 from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
 from discern.training.material import Material
@@ -92,7 +93,8 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
             state = stage_state(training, config, plan, step, samples)
             make = open_trainer(config.trainer.name, config.trainer.args)
             trainer = make(plan, state, session, lambda: train_mode(training.model))
-            signal = trainer.run_stage(checkpoint if index == first else None)
+            with crash_kept(session, state):
+                signal = trainer.run_stage(checkpoint if index == first else None)
         if state.ema is not None:
             # The next stage, and the run's last weights, are those that the scores are of.
             training.model.load_state_dict(state.ema.model.state_dict())
@@ -229,7 +231,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
             [open_metric(spec.name, spec.args) for spec in tracking.metrics],
         ),
         monitor=open_monitor(config.monitor, config.monitor_mode),
-        keep_top=config.keep_top,
+        keep_top=max(config.keep_top, config.soup or 0),
         evaluate_every=config.evaluate_every,
         log_every=tracking.log_every,
         checkpoint_every_s=tracking.checkpoint_every_s,

@@ -18,6 +18,7 @@ VERBS = {
     "eval": "discern.worker.evaluation:evaluation_verb",
     "predict": "discern.worker.prediction:prediction_verb",
     "lr-find": "discern.worker.lr_find:lr_find_verb",
+    "kfold": "discern.worker.kfold:kfold_verb",
     "bench-infer": "discern.worker.bench:infer_verb",
     "bench-io": "discern.worker.bench_io:io_verb",
     "data-preview": "discern.worker.preview:preview_verb",

@@ -16,6 +16,7 @@ from discern.base.names import did_you_mean
 from discern.base.progress_bar import counting_bar
 from discern.compute.device import usable_cores
 from discern.config.request import Request
+from discern.data.fold_split import hold_out_fold
 from discern.data.manifest import MISSING, SPLITS
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.sources import open_source
@@ -137,7 +138,11 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
         console.say(f"note: {note}")
     tell_problems(scanned, console)
     wanted = request.arguments.get("split")
-    if wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
+    if wanted in SPLITS and opened.scored.folds is not None:
+        held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
+        scanned = replace(scanned, manifest=held)
+        console.say(f"split    test is fold {opened.scored.folds.held}, held out in training")
+    elif wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
         scanned = _with_drawn_split(scanned, opened.scored.split)
         console.say(f"split    drawn as for training, seed {opened.scored.split.seed}")
     return _with_model_classes(scanned, opened, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from discern.training.evaluate import evaluate, evaluation_batch
 from discern.training.ledger import Entry
 from discern.training.material import Material
 from discern.training.metric_table import metric_record
-from discern.training.monitor import Monitor
+from discern.training.monitor import Monitor, monitored_metrics, validation_figures
 from discern.training.scores import EvalTable, most_confused_pairs, score_record
 from discern.training.stages import Training
 from discern.training.trainer import Session
 from discern.worker.plan import TrainingPlan, plan_metrics
 from discern.worker.report_content import report_content
+from discern.worker.soup import follow_soup, keep_soup, soup_line
 from discern.worker.terminal import further_figures
 from discern.workflows.report import write_report
 
@@ -54,8 +56,14 @@ def finish_run(
 
     Gives the object that `--json` prints.
     """
-    name, _ = last_training(plan)
-    best = keep_best(training, session, session.ledger.monitors[name])
+    name, stage = last_training(plan)
+    monitor = session.ledger.monitors[name]
+    best = keep_best(training, session, monitor)
+    if stage.soup is not None:
+        plan.choices["soup"] = keep_soup(
+            training, session, best, stage.soup, monitor, _chosen_by(training, stage)
+        )
+        console.say(soup_line(plan.choices["soup"]))
     tables = final_tables(plan, training)
     table = tables["test"]
     if not np.isfinite(table.losses[table.labeled]).all():
@@ -74,6 +82,7 @@ def finish_run(
         best={"step": best.step, "stage": best.stage, "epoch": best.epoch,
               "accuracy": best.accuracy, "loss": best.loss},
         weights_hash=weights_hash(training.model.state_dict()),
+        choices=plan.choices,
         seconds={"whole": seconds, "training": session.train_seconds},
     )  # fmt: skip
     writer.flush(sync=True)
@@ -102,13 +111,21 @@ def last_training(plan: TrainingPlan) -> tuple[str, StageConfig]:
 
 def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]:
     """Rank 0's weights scored by all ranks, on every image of the splits that were held out."""
-    training.world.spread_(list(training.model.state_dict().values()))
     _, stage = last_training(plan)
+    if stage.soup is not None and not training.world.leads:
+        follow_soup(training, _chosen_by(training, stage))
+    training.world.spread_(list(training.model.state_dict().values()))
     return {
         split: _evaluate(training, split, stage.batch_size)
         for split in ("val", "test")
         if len(training.material.positions(split))
     }
+
+
+def _chosen_by(training: Training, stage: StageConfig) -> Callable[[], Mapping[str, float]]:
+    """Scores the weights of the moment on the images that the model is chosen by."""
+    split, metrics = training.material.settings.val_split, monitored_metrics([stage.monitor])
+    return lambda: validation_figures(_evaluate(training, split, stage.batch_size), metrics)
 
 
 def keep_best(training: Training, session: Session, monitor: Monitor) -> Entry:

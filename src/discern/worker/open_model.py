@@ -14,6 +14,7 @@ import torch
 from discern.base.errors import ConfigError, ModelError, RunError
 from discern.base.plugins import is_import_path
 from discern.compute.device import DeviceChoice, choose_device
+from discern.data.fold_split import FoldRule
 from discern.data.images import Preprocess
 from discern.data.split import SplitRule
 from discern.exporting.bundle import open_bundle
@@ -50,12 +51,13 @@ class OpenRequest:
 class ScoredWith:
     """How a run scored its model, so that the same images give the same figures again.
 
-    `split`: how it drew its splits. `batch_size`: images per pass. `source`: the data that it was
-    trained on, as its config names it.
+    `split`: how it drew its splits; `folds`: which fold it held out, if it did. `batch_size`:
+    images per pass. `source`: the data that it was trained on, as its config names it.
     """
 
     source: str | None = None
     split: SplitRule = field(default_factory=SplitRule)
+    folds: FoldRule | None = None
     batch_size: int = 64
     channels_last: bool = False
 
@@ -169,12 +171,24 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
     scored = ScoredWith(
         source=data["source"],
         split=rule,
+        folds=_fold_rule(data),
         batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
         channels_last=compute["channels_last"],
     )
     if scored.channels_last:
         opened.model.to(memory_format=torch.channels_last)
     return replace(opened, scored=scored)
+
+
+def _fold_rule(data: dict[str, Any]) -> FoldRule | None:
+    if data.get("held_fold") is None:
+        return None
+    return FoldRule(
+        folds=data["folds"],
+        held=data["held_fold"],
+        inner_val=data["inner_val_share"],
+        seed=data["split_seed"],
+    )
 
 
 def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:

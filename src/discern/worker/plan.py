@@ -34,6 +34,7 @@ from discern.config.recipes import (
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.fold_choice import choose_folds
+from discern.data.fold_split import FoldRule
 from discern.data.images import Preprocess
 from discern.data.manifest import SPLITS
 from discern.data.mirror import mirror_test
@@ -124,8 +125,11 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     )
 
 
-def scan(data: DataConfig, console: Console) -> ScannedData:
-    """Read the images that the data section names, with a bar, and say what was found."""
+def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedData:
+    """Read the images that the data section names, with a bar, and say what was found.
+
+    With `folds` they are dealt to folds, and not split.
+    """
     from discern.base.progress_bar import counting_bar
 
     rule = SplitRule(
@@ -146,6 +150,7 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         folds=choose_folds(
             data.train_folds, data.val_folds, data.test_folds, data.n_folds, data.folds_seed
         ),
+        held_out=_fold_rule(data) if folds or data.held_fold is not None else None,
         source_args=data.source_args,
     )
     with counting_bar(console, "reading images") as progress:
@@ -156,6 +161,26 @@ def scan(data: DataConfig, console: Console) -> ScannedData:
         console.warn(warning)
     tell_problems(scanned, console)
     return scanned
+
+
+def _fold_rule(data: DataConfig) -> FoldRule:
+    if data.val is not None or data.test is not None:
+        raise ConfigError(
+            "with folds there are no separate validation and test images",
+            where="data.val, data.test",
+            hint="the held-out fold is what is reported; leave --val and --test out",
+        )
+    if any((data.train_folds, data.val_folds, data.test_folds, data.n_folds)):
+        raise ConfigError(
+            "a fold is held out, and folds are made into splits: one of the two",
+            where="data.held_fold, data.*_folds",
+        )
+    return FoldRule(
+        folds=data.folds,
+        held=data.held_fold,
+        inner_val=data.inner_val_share,
+        seed=data.split_seed,
+    )
 
 
 def tell_problems(scanned: ScannedData, console: Console) -> None:

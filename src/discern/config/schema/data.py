@@ -59,6 +59,18 @@ class DataConfig(Section):
     folds_seed: int = Field(
         42, ge=0, le=2**32 - 1, description="seed of the folds that n_folds makes"
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="folds that the images are dealt to for held_fold; default: the "
+        "data's fold column, else 5",
+    )
+    held_fold: int | None = Field(
+        None,
+        ge=0,
+        description="report on this fold, which the rest of the run never sees; "
+        "numbered as the fold column, from 0 where folds are drawn",
+    )
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="unreadable images: refuse to train, or leave them out and report them"
     )

@@ -139,6 +139,12 @@ class StageConfig(Section):
         None, description="which way monitor is better; default: known by its name"
     )
     keep_top: int = Field(3, ge=1, description="checkpoints kept by that figure")
+    soup: int | None = Field(
+        None,
+        ge=2,
+        description="in the end, average the weights of so many of the last stage's best "
+        "checkpoints, kept if that scores higher",
+    )
     trainer: Spec = Field(
         default_factory=lambda: Spec(name="standard"),
         description="the loop that runs the stage: standard, or an import path and arguments",

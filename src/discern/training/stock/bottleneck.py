@@ -54,8 +54,8 @@ class Bottleneck(Callback):
         """Add the steps since the last reading."""
         readings, steps = progress.readings, progress.step - self._step
         self._step = progress.step
-        if steps <= 0:
-            return  # the figures are those of steps before this attempt
+        if steps <= 0 or "time/batch_ms" not in readings:
+            return  # of steps before this attempt, or of a trainer that keeps no time
         seconds = 1e-3 * steps * readings["time/batch_ms"]
         self._sums["seconds"] += seconds
         self._sums["wait"] += 1e-3 * steps * readings["time/data_ms"]

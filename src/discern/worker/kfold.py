@@ -1,0 +1,243 @@
+"""The verb `kfold`: as many runs as folds, each reported on the fold that it never saw.
+
+The runs are children of this process, one after the other: one that fails takes nothing along, and
+the same command again goes on with it. What they give is joined in `kfold_join`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from discern.base.console import Console
+from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted, RunError
+from discern.base.files import hash_json
+from discern.config.assemble import resolve_request
+from discern.config.request import Request
+from discern.config.schema import RunConfig
+from discern.data.scan import ScannedData
+from discern.launch.ranks import ranks_of, start_ranks
+from discern.launch.worker_process import ChildExecutor, RunHandle
+from discern.track.run import Run, read_run, runs_root
+from discern.track.run_folder import FINISHED, RUN_FILE, check_name
+from discern.track.run_group import GroupWriter, open_group
+from discern.training.accord import StopRequest
+from discern.worker.kfold_bundle import bundle_folds
+from discern.worker.kfold_join import join_folds
+from discern.worker.plan import scan
+
+KIND = "kfold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldedRequest:
+    """A cross-validation ready to begin. `numbers`: the folds; the manifest has their column."""
+
+    request: Request
+    config: RunConfig
+    scanned: ScannedData
+    numbers: tuple[int, ...]
+    root: Path
+    project: str
+    identity: str
+
+
+def kfold_verb(request: Request, console: Console) -> int:
+    """Do one `kfold` request."""
+    console.emit(kfold(request, console))
+    return 0
+
+
+def kfold(request: Request, console: Console) -> dict[str, Any]:
+    """Train on all folds but one, each in its turn; gives the object of `--json`.
+
+    Raises Interrupted when stopped, and RunError or ConfigError when a fold's run fails: the same
+    request again goes on with it.
+    """
+    started = time.monotonic()
+    plan = plan_folds(request, console)
+    stem = f"kfold-{_model_stem(plan.config)}"
+    writer, resumed = open_group(
+        plan.root / plan.project,
+        kind=KIND,
+        identity=plan.identity,
+        stem=stem,
+        name=plan.config.tracking.name,
+        fresh=bool(request.arguments.get("fresh")),
+        fields={"folds": list(plan.numbers), "images_hash": plan.scanned.manifest.hash},
+    )
+    with writer, _stop_on_signals() as stop:
+        try:
+            _announce(plan, writer, console, resumed=resumed)
+            runs = {
+                number: _run_fold(plan, writer, number, stop, console) for number in plan.numbers
+            }
+            outcome = join_folds(plan.config, plan.scanned, runs, writer, console)
+            kind = request.arguments.get("bundle")
+            if kind is not None:
+                outcome["model"] = bundle_folds(
+                    kind, plan.config, plan.scanned, runs, writer, console
+                )
+        except KeyboardInterrupt:
+            raise _stopped(writer) from None
+        outcome["seconds"] = round(time.monotonic() - started, 3)
+        writer.update(
+            status=FINISHED, **{name: outcome[name] for name in ("mean", "std", "seconds")}
+        )
+    return outcome
+
+
+def plan_folds(request: Request, console: Console) -> FoldedRequest:
+    """Look at the images and deal them to folds. Raises before anything is made."""
+    config = resolve_request(request).config
+    data = config.data
+    if data.held_fold is not None:
+        raise ConfigError(
+            "a cross-validation holds out every fold in turn", where="data.held_fold",
+            got=data.held_fold, hint="`discern train` with data.held_fold runs one of them",
+        )  # fmt: skip
+    scanned = scan(data, console, folds=True)
+    numbers = np.unique(np.asarray(scanned.manifest.fold))
+    record = config.identity()
+    for key in ("source", "root", "workers"):
+        record["data"].pop(key)
+    project = config.tracking.project
+    return FoldedRequest(
+        request=request,
+        config=config,
+        scanned=scanned,
+        numbers=tuple(numbers.tolist()),
+        root=runs_root(request.arguments.get("runs")),
+        project=scanned.name if project is None else check_name(project, "--project"),
+        identity=hash_json({"config": record, "images": scanned.manifest.hash}),
+    )
+
+
+def _model_stem(config: RunConfig) -> str:
+    return (config.model.name or "auto").rpartition(":")[2].rpartition("/")[2]
+
+
+def _announce(plan: FoldedRequest, writer: GroupWriter, console: Console, *, resumed: bool) -> None:
+    manifest = plan.scanned.manifest
+    fold = np.asarray(manifest.fold)
+    sizes = ", ".join(str(int((fold == number).sum())) for number in plan.numbers)
+    drawn = "drawn, stratified" if plan.scanned.random_split else "of the data's fold column"
+    together = ", groups together" if manifest.group is not None else ""
+    console.say(f"folds    {len(plan.numbers)} {drawn}{together}: {sizes} images")
+    if resumed:
+        console.say(f"resume   {writer.id}: this request is unfinished there")
+    console.say(f"group    {writer.path}")
+
+
+def _run_fold(
+    plan: FoldedRequest, writer: GroupWriter, number: int, stop: StopRequest, console: Console
+) -> Run:
+    """The finished run of one fold: an earlier one, or trained now."""
+    path = writer.path.parent / f"{writer.path.name}-fold-{number}"
+    place = f"{plan.numbers.index(number) + 1} of {len(plan.numbers)}"
+    earlier = _finished_run(path, number)
+    if earlier is not None:
+        console.say(f"fold {number} ({place}): done before, {earlier.id}")
+        return earlier
+    console.say(f"fold {number} ({place}): {path.name}")
+    started = time.monotonic()
+    code = _start(_fold_request(plan, path, number), console).wait()
+    if stop.requested or code == INTERRUPTED:
+        raise _stopped(writer)
+    run = _finished_run(path, number)
+    if code != 0 or run is None:
+        raise _failed(path, number, code)
+    console.say(f"fold {number} took {time.monotonic() - started:.1f} s")
+    return run
+
+
+def _start(request: Request, console: Console) -> RunHandle:
+    """One process for the fold, or as many ranks as are asked for."""
+    aside = console.json or console.quiet
+    ranks = ranks_of(request)
+    if ranks > 1:
+        return start_ranks(request, ranks, aside=aside)
+    return ChildExecutor(aside=aside).submit(request)
+
+
+def _fold_request(plan: FoldedRequest, path: Path, number: int) -> Request:
+    """The training of one fold. What makes it one is set last, so that nothing overrides it."""
+    fields: dict[str, Any] = {
+        "data.held_fold": number,
+        "data.folds": len(plan.numbers),
+        "tracking.project": plan.project,
+        "tracking.name": path.name,
+    }
+    return replace(
+        plan.request,
+        verb="train",
+        arguments={"runs": str(plan.root), "resume": None, "fresh": False, "exist_ok": False},
+        sets=[*plan.request.sets, *(f"{key}={json.dumps(value)}" for key, value in fields.items())],
+        json=False,
+    )
+
+
+def _finished_run(path: Path, number: int) -> Run | None:
+    """The run in `path` if it is finished. Raises RunError for one of another fold."""
+    if not (path / RUN_FILE).is_file():
+        return None
+    run = read_run(path)
+    if run.status != FINISHED:
+        return None
+    held = run.record.get("config", {}).get("data", {}).get("held_fold")
+    if held != number:
+        raise RunError("the run is not that of its fold", where=run.id, got=held, expected=number)
+    return run
+
+
+def _failed(path: Path, number: int, code: int) -> RunError | ConfigError:
+    """What a fold's run ended with, told as this command's own end."""
+    end = read_run(path).exit_record() if (path / RUN_FILE).is_file() else None
+    told = (end or {}).get("error") or {}
+    kind = ConfigError if code == USAGE else RunError
+    return kind(
+        f"the run of fold {number} failed: {told.get('what') or f'exit code {code}'}",
+        where=told.get("where") or path,
+        got=told.get("got"),
+        expected=told.get("expected"),
+        hint=told.get("hint")
+        or "its own words stand above; the same command again goes on with it",
+    )
+
+
+def _stopped(writer: GroupWriter) -> Interrupted:
+    return Interrupted(
+        "stopped as asked; everything is saved",
+        where=writer.id,
+        hint="give the same command again to go on with the unfinished fold",
+    )
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[StopRequest]:
+    """Let SIGINT and SIGTERM end the wait for a child, to which the wait passes them on."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python hands signals to the main thread alone
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stop.requested = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,160 @@
+"""The files of a cross-validation: out-of-fold predictions, logits, and the report's table.
+
+Axes: N images in manifest order, K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.base.files import atomic_file, write_text
+from discern.exporting.csv_cells import csv_cell
+from discern.training.scores import EvalTable
+
+PREDICTIONS: Final = "predictions"
+LOGITS: Final = "logits.npy"
+REPORT: Final = "report.md"
+FOLDS: Final = "folds.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldPredictions:
+    """Every image predicted by the model that never saw it.
+
+    `table`: rows in manifest order; `folds` int32 [N]; `ids` and `paths` text [N].
+    """
+
+    table: EvalTable
+    folds: NDArray[np.int32]
+    ids: NDArray[np.str_]
+    paths: NDArray[np.str_]
+
+
+def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax of float32 [N, K] in float64."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    whole: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return whole
+
+
+def prediction_columns(found: FoldPredictions) -> dict[str, list[Any]]:
+    """id, path, fold, target, predicted, probability, then the probability of each class.
+
+    The last are missing where the logits were too many to be kept.
+    """
+    table = found.table
+    names = np.array([*table.classes, ""], dtype=object)
+    columns: dict[str, list[Any]] = {
+        "id": found.ids.tolist(),
+        "path": found.paths.tolist(),
+        "fold": found.folds.tolist(),
+        "target": names[table.targets].tolist(),
+        "predicted": names[table.predicted].tolist(),
+        "probability": table.top_probabilities[:, 0].astype(np.float64).tolist(),
+    }
+    if table.logits is not None:
+        values = probabilities_of(table.logits)
+        columns["probability"] = values[np.arange(len(values)), table.predicted].tolist()
+        columns |= {
+            f"probability/{name}": values[:, place].tolist()
+            for place, name in enumerate(table.classes)
+        }
+    return columns
+
+
+def write_predictions(folder: Path, found: FoldPredictions) -> dict[str, Path]:
+    """Write `predictions.parquet`, `predictions.csv` and `logits.npy`; gives their paths.
+
+    Row i of each belongs to image i of the manifest.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = prediction_columns(found)
+    paths = {"predictions": folder / f"{PREDICTIONS}.parquet", "csv": folder / f"{PREDICTIONS}.csv"}
+    with atomic_file(paths["predictions"]) as stream:
+        pq.write_table(pa.table(columns), stream)
+    rows = [
+        [csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
+        for row in zip(*columns.values(), strict=True)
+    ]
+    write_text(paths["csv"], _csv_text([[csv_cell(name) for name in columns], *rows]))
+    if found.table.logits is not None:
+        paths["logits"] = folder / LOGITS
+        with atomic_file(paths["logits"]) as stream:
+            np.save(stream, found.table.logits)
+    return paths
+
+
+def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def fold_rows(outcome: Mapping[str, Any]) -> list[list[Any]]:
+    """A header, a row per fold, mean and spread; the figures are those that have a mean."""
+    names = list(outcome["mean"])
+    rows: list[list[Any]] = [["fold", "run", "images", *names]]
+    for entry in outcome["folds"]:
+        metrics = entry["metrics"]
+        rows.append(
+            [entry["fold"], entry["run"], metrics["count"], *(metrics[name] for name in names)]
+        )
+    rows.append(["mean", "", "", *(outcome["mean"][name] for name in names)])
+    rows.append(["std", "", "", *(outcome["std"][name] for name in names)])
+    return rows
+
+
+def write_fold_report(folder: Path, outcome: Mapping[str, Any]) -> Path:
+    """Write the table as `folds.csv`, and with its explanation as `report.md`; gives the latter."""
+    rows = fold_rows(outcome)
+    write_text(
+        folder / FOLDS,
+        _csv_text([[csv_cell(c) if isinstance(c, str) else c for c in row] for row in rows]),
+    )
+    joined = outcome["out_of_fold"]
+    lines = [
+        f"# {_plain(outcome['group'])}",
+        "",
+        f"{len(outcome['folds'])} models, each reported on the fold that it never saw: neither for",
+        "its weights nor for any choice. Each was chosen on a part of the other folds.",
+        "",
+        *_markdown(rows),
+        "",
+        "`std` is the standard deviation of the folds' figures (n - 1). The folds share most of",
+        "their training images: it says how much a figure moves, not how sure the mean is.",
+        "",
+        "All images together, each by the model that never saw it:",
+        f"accuracy {joined['accuracy']:.4f} on {joined['count']} images",
+        f"(95 % interval {joined['accuracy_low']:.4f} to {joined['accuracy_high']:.4f}).",
+        "",
+        f"`{PREDICTIONS}.parquet` and `{PREDICTIONS}.csv` hold these predictions, a row per",
+        f"image in the data's order; `{LOGITS}` the logits, float32 [images, classes].",
+        "",
+    ]
+    write_text(folder / REPORT, "\n".join(lines))
+    return folder / REPORT
+
+
+def _markdown(rows: Sequence[Sequence[Any]]) -> list[str]:
+    cells = [[_cell(value) for value in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return [lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
