@@ -18,6 +18,7 @@ NAMES = (
     "packing",
     "data_check",
     "trainer_overhead",
+    "recompute",
     "start_up",
 )
 _ON_DATA = ("small_images", "photos", "photos_ffcv", "packing", "data_check")

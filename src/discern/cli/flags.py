@@ -224,6 +224,14 @@ FLAGS: tuple[Flag, ...] = (
         "Compute",
     ),
     Flag(
+        "--grad-checkpointing",
+        "compute.grad_checkpointing",
+        "switch",
+        "recompute activations: less memory, more time",
+        ("--checkpoint-activations",),
+        "Compute",
+    ),
+    Flag(
         "--deterministic",
         "compute.deterministic",
         "switch",

@@ -42,6 +42,7 @@ from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.augment import Policy
 from discern.models.catalogue import BuiltModel, build_model, is_own_network
+from discern.models.recompute import recompute_activations
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metric
 from discern.worker.network import default_weights, network_request
@@ -242,6 +243,8 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
     built.model.to(plan.device.torch_device)
     if config.compute.channels_last:
         built.model.to(memory_format=torch.channels_last)
+    if config.compute.grad_checkpointing:
+        recompute_activations(built.model)
     return built
 
 

@@ -26,6 +26,11 @@ class ComputeConfig(Section):
     )
     channels_last: bool = Field(True, description="memory layout of images and convolutions")
     compile: bool = Field(False, description="torch.compile the network")
+    grad_checkpointing: bool = Field(
+        False,
+        description="compute activations again in the backward pass instead of keeping them: less "
+        "memory, the same weights",
+    )
     deterministic: bool = Field(
         True,
         description="deterministic kernels only; equal runs give equal bits on one machine",
