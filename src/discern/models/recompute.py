@@ -59,6 +59,12 @@ def _switched_on(network: nn.Module) -> bool:
     return True
 
 
+def can_recompute(model: Classifier) -> bool:
+    """Whether `recompute_activations` would find something to do, as far as can be told unasked."""
+    network = model.network
+    return hasattr(network, _SWITCH) or any(len(bounds) > 2 for _, bounds in _rows(network))
+
+
 class RecomputedRow(nn.Sequential):
     """A row of blocks whose segments are computed again in the backward pass.
 
@@ -84,19 +90,20 @@ def _run(segment: list[nn.Module], values: Tensor) -> Tensor:
     return values
 
 
+def _rows(network: nn.Module) -> Iterator[tuple[nn.Sequential, tuple[int, ...]]]:
+    """The rows of blocks at the network's top level, and where their segments would begin."""
+    for row in [network] if type(network) is nn.Sequential else network.children():
+        if type(row) is nn.Sequential:
+            yield row, tuple(_segments(list(row)))
+
+
 def _cut_rows(network: nn.Module) -> int:
     """Make the network's rows of blocks recomputed ones; gives how many there are."""
-    rows = [network] if type(network) is nn.Sequential else list(network.children())
-    cut = 0
-    for row in rows:
-        if type(row) is not nn.Sequential:
-            continue
-        bounds = tuple(_segments(list(row)))
-        if len(bounds) > 2:
-            row.__class__ = RecomputedRow
-            cast("RecomputedRow", row).bounds = bounds
-            cut += 1
-    return cut
+    rows = [(row, bounds) for row, bounds in _rows(network) if len(bounds) > 2]
+    for row, bounds in rows:
+        row.__class__ = RecomputedRow
+        cast("RecomputedRow", row).bounds = bounds
+    return len(rows)
 
 
 def _segments(blocks: list[nn.Module]) -> Iterator[int]:

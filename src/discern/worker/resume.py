@@ -94,6 +94,11 @@ def grown_lengths(plan: TrainingPlan, record: dict[str, Any]) -> list[tuple[str,
     ]
 
 
+def changed(plan: TrainingPlan, record: dict[str, Any]) -> bool:
+    """Whether the config differs from the run's record in what may change."""
+    return bool(_differences(_as_today(record["config"]), stored_config(plan, None)))
+
+
 # Names and places: the images are compared by content, threads never change a result's meaning.
 _NOT_COMPARED = ("tracking", "workers", "threads", "source", "source_args", "val", "test", "root")
 
@@ -102,7 +107,8 @@ def _may_change(key: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a resumed run may have another value here: it is told when it does."""
     lists = any("," in config["compute"]["device"] for config in (was, now))
     length = key.startswith("stages.") and key.rpartition(".")[2] in LENGTHS
-    return length or key == "compute.nproc" or (key == "compute.device" and lists)
+    memory = key.endswith(".grad_accum_steps") or key == "compute.grad_checkpointing"
+    return length or memory or key == "compute.nproc" or (key == "compute.device" and lists)
 
 
 def _differences(one: Any, other: Any, prefix: str = "") -> list[str]:

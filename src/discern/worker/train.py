@@ -32,6 +32,7 @@ from discern.training.stages import (
     run_stages,
 )
 from discern.worker.finish import final_tables, finish_run
+from discern.worker.out_of_memory import memory_told
 from discern.worker.plan import (
     TrainingPlan,
     allow_flip,
@@ -51,7 +52,14 @@ from discern.worker.rank_plan import (
     telling_the_cause,
 )
 from discern.worker.recording import open_callbacks
-from discern.worker.resume import check_same, grown_lengths, project_of, same_request, stored_config
+from discern.worker.resume import (
+    changed,
+    check_same,
+    grown_lengths,
+    project_of,
+    same_request,
+    stored_config,
+)
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features, feature_lines
@@ -219,8 +227,10 @@ def _train_run(
 ) -> dict[str, Any] | None:
     built, material, on_features = parts
     device, world = plan.device.torch_device, plan.world
+    run = "RUN" if writer is None else writer.run.id
     if "precision" not in plan.choices and world.leads:
-        value, reason = probe_precision(plan.config, built.model, material, device)
+        with memory_told(plan, built.model, run):
+            value, reason = probe_precision(plan.config, built.model, material, device)
         plan.choices["precision"] = {"value": value, "reason": reason}
     plan.choices.update(world.tell(plan.choices))
     precision = plan.choices["precision"]
@@ -245,19 +255,20 @@ def _train_run(
         on_features=on_features,
         world=world,
     )
-    with stop_on_signals(asked, console):
-        run_stages(training, session, checkpoint)
-    if writer is None:
-        final_tables(plan, training)
-        return None
-    return finish_run(plan, built, training, session, writer, console, started)
+    with memory_told(plan, built.model, run, lambda: session.progress.stage):
+        with stop_on_signals(asked, console):
+            run_stages(training, session, checkpoint)
+        if writer is None:
+            final_tables(plan, training)
+            return None
+        return finish_run(plan, built, training, session, writer, console, started)
 
 
 def _store_choices(plan: TrainingPlan, material: Material, writer: RunWriter) -> None:
     config = stored_config(plan, material.preprocess)
     writer.write_config(dump_text(config))
-    if grown_lengths(plan, writer.record):
-        writer.update(request_hash=plan.identity)  # the shorter request is another one from now on
+    if changed(plan, writer.record):
+        writer.update(request_hash=plan.identity)  # the earlier request is another one from now on
     writer.update(
         config=config,
         choices=plan.choices,

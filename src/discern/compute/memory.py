@@ -1,0 +1,78 @@
+"""How much memory a device has left, how much was used at most, and how its running out is told.
+
+Bytes throughout. On the CPU the device's memory is the process's: its resident set, the machine's
+free memory, and the limits that the process was started under.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+from pathlib import Path
+
+import psutil
+import torch
+
+# What torch's allocators say, where the error has no class of its own (CPU and MPS).
+_TOLD = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for torch's, NumPy's and Python's ways to say that memory ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _TOLD.search(str(error)) is not None
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that was held at once: by the allocator of a GPU, else by this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held_bytes(device: torch.device) -> int:
+    """What is held now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.current_allocated_memory())
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can still be had: free on a GPU, or on the machine within this process's limits."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    rooms = [int(psutil.virtual_memory().available), _cgroup_room(), _address_room()]
+    return max(0, min(room for room in rooms if room is not None))
+
+
+def _cgroup_room() -> int | None:
+    """What a container's limit leaves; None without one."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = (_CGROUP / "memory.current").read_text().strip()
+    except OSError:
+        return None  # no such limit on this system
+    return int(limit) - int(used) if limit.isdigit() else None
+
+
+def _address_room() -> int | None:
+    """What `ulimit -v` leaves; None without one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return limit - int(psutil.Process().memory_info().vms)
+
+
+def in_words(size: float) -> str:
+    """`1.5 GB`, `320 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,68 @@
+"""A training that does not fit: told with a smaller plan, a command line; what is saved stays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from discern.base.errors import RunError
+from discern.compute.memory import in_words, is_out_of_memory, peak_bytes
+from discern.config.schema import RunConfig, StageConfig
+from discern.models.classifier import Classifier
+from discern.models.recompute import can_recompute
+from discern.worker.plan import TrainingPlan
+
+
+@contextlib.contextmanager
+def memory_told(
+    plan: TrainingPlan, model: Classifier, run: str, stage: Callable[[], str] = str
+) -> Iterator[None]:
+    """Running out of memory inside is a RunError that says what was tried and what would fit.
+
+    `stage` gives the name of the stage in progress; the first one where there is none yet.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        config, device = plan.config, plan.device
+        name = stage() or next(iter(config.stages))
+        precision = plan.choices.get("precision", {}).get("value", "precision still being chosen")
+        peak = in_words(peak_bytes(device.torch_device))
+        raise RunError(
+            "the device's memory does not suffice; what was saved stays",
+            where=f"{run}, stage {name}, on {device}",
+            got=f"{config.model.name}, {_passes(config.stages[name], plan.world.ranks)}, {precision}, "
+            f"a peak of {peak}",
+            hint=smaller_plan(config, name, model, run, plan.world.ranks),
+        ) from error
+
+
+def images_a_pass(stage: StageConfig, ranks: int = 1) -> int:
+    """Images of one forward pass: those of an update, divided among the ranks and their passes."""
+    return -(-stage.batch_size // (ranks * stage.grad_accum_steps))
+
+
+def _passes(stage: StageConfig, ranks: int) -> str:
+    return f"batch {images_a_pass(stage, ranks)} on the device ({stage.batch_size} an update)"
+
+
+def smaller_plan(config: RunConfig, name: str, model: Classifier, run: str, ranks: int = 1) -> str:
+    """The command that goes on with the run in less memory: half the images a pass, recomputation.
+
+    Updates stay those of the same number of images.
+    """
+    stage = config.stages[name]
+    words = ["discern", "train", "--resume", run]
+    if images_a_pass(stage, ranks) > 1:
+        passes = min(2 * stage.grad_accum_steps, stage.batch_size)
+        if len(config.stages) == 1:
+            words += ["--grad-accum-steps", str(passes)]
+        else:
+            words += ["--set", f"stages.{name}.grad_accum_steps={passes}"]
+    recompute = not config.compute.grad_checkpointing and can_recompute(model)
+    words += ["--grad-checkpointing"] if recompute else []
+    if len(words) == 4:
+        return "choose a smaller image size (--img-size) or network, with --fresh"
+    return " ".join(words)

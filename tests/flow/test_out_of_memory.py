@@ -1,0 +1,87 @@
+"""A training that does not fit into memory says so, and goes on by the command that it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+from discern_process import discern, make_images
+
+# A network that, from its second training pass on, may take so many more bytes of address space
+# than are used by then, and whose pass takes a hundred kilobytes an image and keeps them.
+HUNGRY = '''
+import os
+import resource
+
+import torch
+from torch import nn
+
+
+class Hungry(nn.Module):
+    """Linear, with a large tensor kept for the backward pass."""
+
+    passes, limit = 0, -1
+
+    def __init__(self, pixels, classes, room):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.last = nn.Linear(pixels, classes)
+        self.room = room
+
+    def forward(self, images):
+        values = images.flatten(1)
+        if self.training:
+            Hungry.passes += 1
+            if Hungry.passes == 5:
+                pages = int(open("/proc/self/statm").read().split()[0])
+                Hungry.limit = pages * os.sysconf("SC_PAGE_SIZE") + self.room
+            resource.setrlimit(resource.RLIMIT_AS, (Hungry.limit, -1))
+            large = self.scale * torch.ones(len(images), 2_000_000)
+            values = values + large.square().mean(1, keepdim=True)
+        else:
+            resource.setrlimit(resource.RLIMIT_AS, (-1, -1))  # scores and report are not held to it
+        return self.last(values)
+
+
+def build(num_classes, channels, image_size, room=110_000_000):
+    return Hungry(channels * image_size[0] * image_size[1], num_classes, room)
+'''
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    return tmp_path
+
+
+def test_out_of_memory_names_the_plan_and_its_smaller_one_goes_on(
+    network: Path, tmp_path: Path
+) -> None:
+    data = make_images(tmp_path / "pets", each=20)
+    words = (
+        "train", data, "--model", "./hungry.py:build", "--batch-size", "8", "--epochs", "3",
+        "--device", "cpu", "--precision", "fp32", "--lr", "0.0001", "--json",
+    )  # fmt: skip
+    ended = discern(*words, cwd=network, timeout=200)
+    assert 1 == ended.code, ended.stderr
+    told = ended.error
+    assert "run" == told["kind"]
+    assert "memory does not suffice" in (told["what"] or "")
+    for part in ("hungry.py:build", "batch 8 on the device", "fp32", "a peak of"):
+        assert part in (told["got"] or "")
+    run = (told["where"] or "").partition(",")[0]
+    command = told["hint"] or ""
+    assert f"discern train --resume {run} --grad-accum-steps 2" == command
+    folder = Path(os.environ["DISCERN_RUNS"]) / run
+    assert "failed" == json.loads((folder / "run.json").read_text())["status"]
+    saved = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert "step-4" in saved
+
+    again = discern(*shlex.split(command)[1:], "--json", cwd=network, timeout=200)
+    assert 0 == again.code, again.stderr
+    assert run == again.object["run"]
+    record = json.loads((folder / "run.json").read_text())
+    assert 2 == record["config"]["stages"]["train"]["grad_accum_steps"]
