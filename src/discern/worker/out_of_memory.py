@@ -29,12 +29,12 @@ def memory_told(
         config, device = plan.config, plan.device
         name = stage() or next(iter(config.stages))
         precision = plan.choices.get("precision", {}).get("value", "precision still being chosen")
+        passes = _passes(config.stages[name], plan.world.ranks)
         peak = in_words(peak_bytes(device.torch_device))
         raise RunError(
             "the device's memory does not suffice; what was saved stays",
             where=f"{run}, stage {name}, on {device}",
-            got=f"{config.model.name}, {_passes(config.stages[name], plan.world.ranks)}, {precision}, "
-            f"a peak of {peak}",
+            got=f"{config.model.name}, {passes}, {precision}, a peak of {peak}",
             hint=smaller_plan(config, name, model, run, plan.world.ranks),
         ) from error
 
