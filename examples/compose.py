@@ -36,9 +36,11 @@ from discern.training.callbacks import CallbackList
 from discern.training.checkpoints import CheckpointStore
 from discern.training.evaluate import evaluation_batch
 from discern.training.objectives import cross_entropy
+from discern.training.session import Session, StagePlan
+from discern.training.stage_length import StageLength
 from discern.training.step import StepRules, TrainState
 from discern.training.stock.names import open_callback
-from discern.training.trainer import Session, StagePlan, Trainer
+from discern.training.trainer import Trainer
 
 SEED, BATCH, RATE, DECAY = 0, 32, 0.1, 1e-4
 CPU = torch.device("cpu")
@@ -115,11 +117,12 @@ def compose(
              "layer_statistics": {"every": summary_every}}  # fmt: skip
     callbacks = [open_callback(name, given, where=name) for name, given in names.items()]
     seed_everything(derive_seed(SEED, "stage", 0))
+    images = feed("train", augment, BATCH)
     plan = StagePlan(
         name="train",
         index=0,
-        epochs=epochs,
-        feed=feed("train", augment, BATCH),
+        length=StageLength(images.batches, epochs * images.batches),
+        feed=images,
         val_feed=feed("val", None, evaluation_batch(BATCH)),
         classes=manifest.classes,
         rules=StepRules(objective=cross_entropy(), device=CPU),

@@ -93,7 +93,7 @@ class Repeat(Trainer):
         self.times, self.train_mode = times, train_mode
 
     def run_stage(self, checkpoint=None):
-        for epoch in range(self.plan.epochs):
+        for epoch in range(self.plan.length.epochs):
             self.train_mode()
             for batch in self.plan.feed.epoch(epoch):
                 for _ in range(self.times):
