@@ -17,11 +17,16 @@ PATIENCE_S = 60.0
 
 
 def on_ranks(
-    function: Callable[..., Any], *arguments: Any, ranks: int = 2, deaths: tuple[int, ...] = ()
+    function: Callable[..., Any],
+    *arguments: Any,
+    ranks: int = 2,
+    deaths: tuple[int, ...] = (),
+    joined: bool = True,
 ) -> list[Any]:
     """`function(world, *arguments)` on each rank; what they gave, in rank order.
 
-    A rank's exception is the test's; those of `deaths` end without a word and give None.
+    Not `joined`, it gets the rank's number, and joins the others itself. A rank's exception is the
+    test's; those of `deaths` end without a word and give None.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,7 +34,9 @@ def on_ranks(
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     children = [
-        context.Process(target=_rank, args=(function, arguments, rank, ranks, port, answers))
+        context.Process(
+            target=_rank, args=(function, arguments, rank, ranks, port, answers, joined)
+        )
         for rank in range(ranks)
     ]
     for child in children:
@@ -47,15 +54,16 @@ def on_ranks(
     return [found[rank] for rank in range(ranks)]
 
 
-def _rank(function, arguments, rank, ranks, port, answers):
+def _rank(function, arguments, rank, ranks, port, answers, joined):
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo",
     )  # fmt: skip
     torch.set_num_threads(1)
     try:
-        world: World = open_world(torch.device("cpu"))
-        answers.put((rank, function(world, *arguments), None))
-        world.close()
+        world: World | None = open_world(torch.device("cpu")) if joined else None
+        answers.put((rank, function(rank if world is None else world, *arguments), None))
+        if world is not None:
+            world.close()
     except BaseException:  # noqa: BLE001 - told to the test
         answers.put((rank, None, traceback.format_exc()))

@@ -80,9 +80,10 @@ class RankStore(CheckpointStore):
     def write(
         self, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]
     ) -> Path:
-        """Save a checkpoint on rank 0; see `CheckpointStore.write`."""
+        """Save a checkpoint on rank 0; see `CheckpointStore.write`. It is there for all after."""
         if self._store is not None:
-            return self._store.write(step, tensors, state)
+            self._store.write(step, tensors, state)
+        self._world.wait_for_all()
         return self.path(step)
 
     def at_most(self, limit: int | None) -> Checkpoint | None:
