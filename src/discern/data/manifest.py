@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import DataError
 from discern.base.files import hash_json
+from discern.data.head_spec import HeadSpec
 from discern.data.pixel_arrays import OwnImages, Pixels
 
 SPLITS: Final = ("train", "val", "test")
@@ -35,6 +36,11 @@ class Head:
     kind: str
     classes: tuple[str, ...]
     targets: NDArray[Any]
+
+    @property
+    def spec(self) -> HeadSpec:
+        """The question without its labels."""
+        return HeadSpec(self.name, self.kind, self.classes)
 
     def counts(self, rows: NDArray[np.int64] | None = None) -> dict[str, int]:
         """Images per class, of those in `rows`; for kind multi, those that have the class."""

@@ -20,9 +20,10 @@ from discern.base.errors import ConfigError, ModelError
 from discern.base.files import hash_file
 from discern.base.plugins import is_import_path
 from discern.base.version import __version__
+from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.images import Preprocess
 from discern.exporting.card import model_card
-from discern.exporting.content import OWN_PREFIX, BundleContent, HeadRecord, single_head
+from discern.exporting.content import OWN_PREFIX, BundleContent, head_widths, single_head
 from discern.exporting.folders import replaced_folder
 from discern.exporting.golden import GoldenResult, replay, write_golden
 from discern.exporting.reader_configs import VERSION, bundle_config, processor_config
@@ -48,7 +49,7 @@ class Bundle:
     path: Path
     model: Classifier
     preprocess: Preprocess
-    heads: tuple[HeadRecord, ...]
+    heads: tuple[HeadSpec, ...]
     config: dict[str, Any]
 
     @property
@@ -64,7 +65,16 @@ def save_bundle(path: Path, content: BundleContent) -> None:
     replayed. Raises ModelError when it does not give the model's own logits, and for a model that
     a bundle cannot hold; RunError when `path` holds something else.
     """
-    single_head(content.heads, path)
+    if not main_heads(content.heads):
+        raise ModelError("a bundle needs a head that answers", where=path)
+    widths = head_widths(content.heads)
+    if len(content.heads) > 1 and widths != getattr(content.model, "widths", None):
+        raise ModelError(
+            "these are not the heads of the network",
+            where=path,
+            got=", ".join(f"{head.name} ({head.width})" for head in content.heads),
+            expected=getattr(content.model, "widths", "one head"),
+        )
     if not content.golden_images:
         raise ModelError("a bundle needs at least one golden image", where=path)
     # Golden logits are made as a replay makes them: a float32 copy on the CPU.
@@ -174,7 +184,7 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
                 f"the bundle has {key}, which this version cannot apply", where=path / CONFIG
             )
     try:
-        heads = tuple(HeadRecord(h["name"], h["kind"], tuple(h["classes"])) for h in own["heads"])
+        heads = tuple(HeadSpec.from_record(h) for h in own["heads"])
         preprocess = Preprocess.from_record(own["preprocess"])
         architecture, arguments = str(own["architecture"]), dict(own["arguments"])
         changes = ModelChanges.from_record(own.get("changes") or {})
@@ -190,7 +200,8 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
         )
     request = ModelRequest(
         name=architecture.removeprefix(OWN_PREFIX),
-        num_classes=len(single_head(heads, path).classes),
+        num_classes=sum(head.width for head in heads),
+        heads=head_widths(heads),
         channels=preprocess.channels,
         image_size=(preprocess.height, preprocess.width),
         arguments=arguments,

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from discern.base.plugins import is_import_path
+from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.images import Preprocess
 from discern.exporting.content import OWN_PREFIX, BundleContent
 from discern.exporting.reader_configs import opens_in_timm
@@ -25,9 +26,8 @@ def model_card(content: BundleContent) -> str:
     if content.weights_license:
         front["license"] = content.weights_license
     preprocess = content.preprocess
-    classes = content.heads[0].classes
-    shown = ", ".join(_plain(name) for name in classes[:_SHOWN_CLASSES])
-    more = f" and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
+    heads = main_heads(content.heads)
+    asked = ", ".join(_asked(head, alone=len(heads) == 1) for head in heads)
     size = f"{preprocess.height} x {preprocess.width} x {preprocess.channels}"
     lines = [
         "---",
@@ -36,10 +36,10 @@ def model_card(content: BundleContent) -> str:
         "",
         f"# {_plain(content.run or content.architecture)}",
         "",
-        f"An image classifier: {content.architecture}, {len(classes)} classes, input {size}.",
+        f"An image classifier: {content.architecture}, {asked}, input {size}.",
         "",
         *_score_lines(content),
-        f"Classes: {shown}{more}.",
+        *[_class_line(head, alone=len(heads) == 1) for head in heads],
         "",
         "## Reading it",
         "",
@@ -59,6 +59,18 @@ def model_card(content: BundleContent) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _asked(head: HeadSpec, *, alone: bool) -> str:
+    kind = "labels, any number an image" if head.kind == "multi" else "classes"
+    return f"{head.width} {kind}" if alone else f"{_plain(head.name)} ({head.width} {kind})"
+
+
+def _class_line(head: HeadSpec, *, alone: bool) -> str:
+    shown = ", ".join(_plain(name) for name in head.classes[:_SHOWN_CLASSES])
+    more = f" and {head.width - _SHOWN_CLASSES} more" if head.width > _SHOWN_CLASSES else ""
+    what = "Labels" if head.kind == "multi" else "Classes"
+    return f"{what if alone else _plain(head.name)}: {shown}{more}."
 
 
 def _normalization(preprocess: Preprocess) -> str:
@@ -104,14 +116,22 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|~!$&])", r"\\\1", " ".join(text.split()))
 
 
+def _accuracy_name(heads: tuple[HeadSpec, ...]) -> str:
+    """What the one figure means: see docs/heads.md."""
+    main = main_heads(heads)
+    if len(main) > 1:
+        return "Accuracy (joint, of all heads)"
+    return "Accuracy (all labels of an image right)" if main[0].kind == "multi" else "Accuracy"
+
+
 def _score_lines(content: BundleContent) -> list[str]:
     scores, facts = content.scores, content.trained_on
     lines = []
     if scores:
         lines.append(
-            f"Accuracy {scores['accuracy']:.4f} on {scores['count']} images of the split "
-            f"{scores.get('split', 'test')} (95 % interval {scores['accuracy_low']:.4f} to "
-            f"{scores['accuracy_high']:.4f})."
+            f"{_accuracy_name(content.heads)} {scores['accuracy']:.4f} on {scores['count']} images "
+            f"of the split {scores.get('split', 'test')} (95 % interval "
+            f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})."
         )
         if facts.get("chosen_on_reported"):
             lines.append("The model was chosen on the test images: this score is too good.")

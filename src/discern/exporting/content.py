@@ -9,23 +9,11 @@ from typing import Any
 from torch import nn
 
 from discern.base.errors import ModelError
+from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.data.images import Pixels, Preprocess
 
 OWN_PREFIX = "discern/"
 GOLDEN_IMAGES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class HeadRecord:
-    """One question that the network answers: its name, kind ("single" or "multi") and classes."""
-
-    name: str
-    kind: str
-    classes: tuple[str, ...]
-
-    def record(self) -> dict[str, Any]:
-        """The head as a JSON object."""
-        return {"name": self.name, "kind": self.kind, "classes": list(self.classes)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +37,7 @@ class BundleContent:
 
     model: nn.Module
     architecture: str
-    heads: tuple[HeadRecord, ...]
+    heads: tuple[HeadSpec, ...]
     preprocess: Preprocess
     golden_images: tuple[GoldenImage, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -65,16 +53,23 @@ class BundleContent:
         return self.architecture.startswith(OWN_PREFIX)
 
 
-def single_head(heads: tuple[HeadRecord, ...], where: object) -> HeadRecord:
-    """The only head of a single-label bundle.
+def single_head(heads: tuple[HeadSpec, ...], where: object) -> HeadSpec:
+    """The only head that answers, which has one class an image.
 
-    Raises ModelError for several heads or a multi-label one, which this version cannot run.
+    Raises ModelError for a model of several, or of several labels an image.
     """
-    if len(heads) != 1 or heads[0].kind != "single":
+    main = main_heads(heads)
+    if not is_plain(main):
         raise ModelError(
-            "This version of Discern runs bundles with one single-label head",
+            "this model has more than one answer, or several labels an image",
             where=where,
             got=", ".join(f"{head.name} ({head.kind})" for head in heads) or "no head",
-            expected="one head of kind single",
+            expected="one head of one label an image",
+            hint="ask it head by head: `.heads`",
         )
-    return heads[0]
+    return main[0]
+
+
+def head_widths(heads: tuple[HeadSpec, ...]) -> dict[str, int]:
+    """The classes of each of several heads by name, as a network is built with; of one nothing."""
+    return {head.name: head.width for head in heads} if len(heads) > 1 else {}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from discern.data.images import Pixels, Preprocess
 from discern.data.pixel_arrays import white_of
 from discern.feed.normalize import standardize
+from discern.models.classifier import Output
+from discern.models.named_heads import packed_logits
 
 
 def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.device) -> Tensor:
@@ -36,7 +38,7 @@ def normalized(images: Sequence[Pixels], preprocess: Preprocess, device: torch.d
 def forward(
     model: nn.Module, batch: Tensor, amp_dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Logits [N, K] and features [N, D], float32, in inference mode.
+    """Logits [N, K] (of all heads side by side) and features [N, D], float32, in inference mode.
 
     `model` must be in eval mode, on the device of `batch`. `amp_dtype`: what autocast casts to;
     None leaves all in float32.
@@ -45,4 +47,5 @@ def forward(
     cast = torch.autocast(device, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
     with torch.inference_mode(), cast:
         logits, features = model(batch)[:2]
+        logits = packed_logits(Output(logits, features))
     return logits.float(), features.float()

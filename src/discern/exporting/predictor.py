@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,52 +13,122 @@ from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError, ModelError
 from discern.data.folders import list_images
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
+from discern.exporting.content import single_head
 from discern.exporting.forward import forward, normalized
 from discern.models.classifier import Classifier
 
+# From this probability on, one of several labels an image counts as there; as training scores it.
+LABEL_THRESHOLD = 0.5
 ImageLike: TypeAlias = str | Path | bytes | Pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
-    """N images, best class first.
+class HeadAnswers:
+    """What one head says of N images, likeliest class first.
 
-    `names` [N]; `classes` [N]: the best class of each; `top` int64 [N, k] and `probabilities`
-    float32 [N, k]; `features` float32 [N, D]; `problems`: the images left out, and why.
+    `top` int64 [N, k]; `probabilities` float32 [N, k]: softmax, or sigmoids of several labels an
+    image. `chosen`: of several labels an image those over the threshold of 0.5, with probabilities.
+    """
+
+    head: HeadSpec
+    top: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    chosen: tuple[tuple[tuple[str, float], ...], ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The likeliest class of each image."""
+        return tuple(self.head.classes[number] for number in self.top[:, 0])
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """Of several labels an image those over the threshold, likeliest first; else the class."""
+        if self.chosen is None:
+            return tuple((name,) for name in self.classes)
+        return tuple(tuple(name for name, _ in row) for row in self.chosen)
+
+    def answer(self, row: int) -> dict[str, Any]:
+        """Image `row` as plain values: class, probability and `top`; or `labels` and `top`."""
+        top = [
+            {"class": self.head.classes[number], "probability": float(value)}
+            for number, value in zip(self.top[row], self.probabilities[row], strict=True)
+        ]
+        if self.chosen is None:
+            return {**top[0], "top": top}
+        labels = [{"class": name, "probability": value} for name, value in self.chosen[row]]
+        return {"labels": labels, "top": top}
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """N images and what each head says of them.
+
+    `names` [N]; `heads`: the answers by head name, without side heads; `features` float32 [N, D];
+    `problems`: the images left out, and why. Of a model with one head of one label an image
+    `classes`, `top`, `probabilities` and `class_names` are that head's.
     """
 
     names: tuple[str, ...]
-    classes: tuple[str, ...]
-    top: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    heads: Mapping[str, HeadAnswers]
     features: NDArray[np.float32]
-    class_names: tuple[str, ...]
     problems: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def _only(self) -> HeadAnswers:
+        head = single_head(tuple(answers.head for answers in self.heads.values()), "predictions")
+        return self.heads[head.name]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The best class of each image [N], of the only head. Raises ModelError for several."""
+        return self._only().classes
+
+    @property
+    def top(self) -> NDArray[np.int64]:
+        """The k best classes by number, int64 [N, k]. Raises ModelError as `classes`."""
+        return self._only().top
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Their probabilities, float32 [N, k]. Raises ModelError as `classes`."""
+        return self._only().probabilities
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of all classes. Raises ModelError as `classes`."""
+        return self._only().head.classes
+
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record per image: image, class, probability, and `top` with all k."""
-        rows = []
-        for name, numbers, values in zip(self.names, self.top, self.probabilities, strict=True):
-            top = [
-                {"class": self.class_names[number], "probability": float(value)}
-                for number, value in zip(numbers, values, strict=True)
-            ]
-            rows.append({"image": name, **top[0], "top": top})
+        """One plain record per image: `image` and the answer of the only head.
+
+        One class: class, probability, and `top` with all k; several labels: `labels`, those over
+        the threshold, and `top`. Of several heads `heads` has such an answer by each one's name.
+        """
+        several = len(self.heads) > 1
+        rows: list[dict[str, Any]] = []
+        for number, name in enumerate(self.names):
+            answers = {head: found.answer(number) for head, found in self.heads.items()}
+            told = {"heads": answers} if several else next(iter(answers.values()))
+            rows.append({"image": name, **told})
         return rows
 
 
 class Predictor:
-    """A network with its preprocessing and class names, on a device."""
+    """A network with its preprocessing and heads, on a device.
+
+    `heads`: in the network's order, side heads too, which answer nothing; or the class names of the
+    only head.
+    """
 
     def __init__(
         self,
         model: Classifier,
         preprocess: Preprocess,
-        classes: tuple[str, ...],
+        heads: Sequence[HeadSpec] | Sequence[str],
         *,
         device: torch.device | None = None,
         amp_dtype: torch.dtype | None = None,
@@ -67,7 +137,14 @@ class Predictor:
         self.amp_dtype = amp_dtype
         self.model = model.to(self.device).eval()
         self.preprocess = preprocess
-        self.classes = classes
+        given = [head for head in heads if isinstance(head, HeadSpec)]
+        names = tuple(name for name in heads if isinstance(name, str))
+        self.heads = tuple(given) or (HeadSpec("label", "single", names),)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of the only head. Raises ModelError for several."""
+        return single_head(self.heads, "model").classes
 
     def predict(
         self,
@@ -111,17 +188,23 @@ class Predictor:
             parts.append(self._forward(batch))
         if not parts:
             raise DataError("there is no image to predict", got="; ".join(problems) or None)
-        probabilities = np.concatenate([part[0] for part in parts])
-        top = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(top_k, len(self.classes))]
+        stated = np.concatenate([part[0] for part in parts])
         return Predictions(
             names=tuple(names),
-            classes=tuple(self.classes[number] for number in top[:, 0]),
-            top=top.astype(np.int64),
-            probabilities=np.take_along_axis(probabilities, top, axis=1),
+            heads=self._answers(stated, top_k),
             features=np.concatenate([part[1] for part in parts]),
-            class_names=self.classes,
             problems=tuple(problems),
         )
+
+    def _answers(self, stated: NDArray[np.float32], top_k: int) -> dict[str, HeadAnswers]:
+        """The answers of all heads but side heads; `stated` [N, K]: probabilities, head by head."""
+        found, start = {}, 0
+        for head in self.heads:
+            own = stated[:, start : start + head.width]
+            start += head.width
+            if not head.side:
+                found[head.name] = head_answers(head, own, top_k)
+        return found
 
     def _forward(self, batch: list[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = normalized(batch, self.preprocess, self.device)
@@ -131,7 +214,25 @@ class Predictor:
                 "the network's answer is not finite, so there is no prediction",
                 hint="its weights are damaged or were saved after a diverged step",
             )
-        return logits.softmax(1).cpu().numpy(), features.cpu().numpy()
+        widths = [head.width for head in self.heads]
+        parts = zip(self.heads, torch.split(logits, widths, 1), strict=True)
+        stated = [own.sigmoid() if head.kind == "multi" else own.softmax(1) for head, own in parts]
+        return torch.cat(stated, 1).cpu().numpy(), features.cpu().numpy()
+
+
+def head_answers(head: HeadSpec, stated: NDArray[np.float32], top_k: int) -> HeadAnswers:
+    """The answers of one head; `stated` float32 [N, K]: the probability of each class."""
+    top = np.argsort(-stated, axis=1, kind="stable")[:, : min(top_k, head.width)].astype(np.int64)
+    chosen = None
+    if head.kind == "multi":
+        order = np.argsort(-stated, axis=1, kind="stable")
+        chosen = tuple(
+            tuple(
+                (head.classes[k], float(values[k])) for k in places if values[k] >= LABEL_THRESHOLD
+            )
+            for places, values in zip(order, stated, strict=True)
+        )
+    return HeadAnswers(head, top, np.take_along_axis(stated, top, axis=1), chosen)
 
 
 def _named(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:

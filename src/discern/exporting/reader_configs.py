@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from torch import nn
 
+from discern.data.head_spec import is_plain
 from discern.data.pixel_arrays import white_of
 from discern.exporting.content import OWN_PREFIX, BundleContent
 
@@ -25,25 +26,35 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, 
 def opens_in_timm(content: BundleContent) -> bool:
     """Whether timm and Hugging Face readers open the bundle as it is.
 
-    They do RGB timm networks in 8 bit that are as timm builds them, and know nothing of a
+    They do RGB timm networks in 8 bit that are as timm builds them, of one head of one label an
+    image, and know nothing of a
     normalization of each image by itself.
     """
+    if not is_plain(content.heads):
+        return False
     preprocess = content.preprocess
     usual = preprocess.channels == 3 and preprocess.depth == 8 and not preprocess.per_image
     return not content.own and not content.changes and usual
 
 
+def output_names(content: BundleContent) -> list[str]:
+    """The name of each output of the network: a class, of several heads `HEAD/CLASS`."""
+    if len(content.heads) == 1:
+        return list(content.heads[0].classes)
+    return [f"{head.name}/{name}" for head in content.heads for name in head.classes]
+
+
 def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
     """`config.json` as a dictionary. `writer`: program and version that wrote the bundle."""
     network = getattr(content.model, "network", content.model)
-    classes = content.heads[0].classes
+    classes = output_names(content)
     record: dict[str, Any] = {
         # timm finds no such name, instead of a network that the tensors do not fit.
         "architecture": f"{OWN_PREFIX}{content.architecture}"
         if content.changes and not content.own
         else content.architecture,
         "num_classes": len(classes),
-        "label_names": list(classes),
+        "label_names": classes,
     }
     num_features = getattr(network, "num_features", None)
     if isinstance(num_features, int):
@@ -114,7 +125,7 @@ def _timm_settings(content: BundleContent, network: nn.Module) -> dict[str, Any]
         crop_mode=_TIMM_CROP_MODES[preprocess.fit],
         mean=list(preprocess.mean),
         std=list(preprocess.std),
-        num_classes=len(content.heads[0].classes),
+        num_classes=len(output_names(content)),
         custom_load=False,  # the weights file holds timm's own names, no other format
     )
     if content.weights_license:

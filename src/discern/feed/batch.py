@@ -8,7 +8,7 @@ Axes: N samples, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -27,6 +27,7 @@ from discern.feed.augment import (
     SmallImageAugment,
     framing_of,
 )
+from discern.feed.draws import Draws
 from discern.feed.order import EpochOrder, count_batches, evaluation_order, training_order
 from discern.feed.photo_resize import Resample
 from discern.feed.samplers import Sampler
@@ -36,7 +37,8 @@ class Batch(NamedTuple):
     """Images ready for the network; valid until the next batch is asked for.
 
     `images`: float [N,C,H,W], normalized, on the device, channels last in memory.
-    `targets`: int64 [N] (or float32 [N,K] for a multi-label head), on the device.
+    `targets`: int64 [N] (or float32 [N,K] for a multi-label head), on the device. Of several heads
+    it is a dict of such by head name: see `head_targets`.
     `positions`: int64 [N], the samples' positions in the manifest, on the CPU.
     `whole`: images of all ranks together in this batch; 0 means that these are all.
     """
@@ -79,9 +81,22 @@ class Feed(Protocol):
     ) -> None: ...
 
 
+class SideMaker(Protocol):
+    """Changes images and tells how, as targets of further heads: `side_heads.SideLabels`."""
+
+    def apply(
+        self, pixels: Tensor, targets: Tensor, draws: Draws, keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(pixels, targets) of a batch, changed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedOptions:
     """How samples become batches.
+
+    `side`: makes the side heads' labels, in training and in evaluation; the targets are then by
+    head name.
 
     `training` shuffles, augments and cuts batches of equal size; otherwise every sample comes as
     it is, in the order given. `sampler` then decides which samples an epoch shows, None shows each
@@ -104,6 +119,7 @@ class FeedOptions:
     ranks: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    side: SideMaker | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -154,16 +170,49 @@ class FeedOptions:
         return len(own.samples), batches, int(np.diff(own.bounds).max())
 
 
-def matched_samples(targets: NDArray[Any], positions: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+class HeadTargets(dict[str, Tensor]):
+    """Targets of several heads by name, taken and moved together."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """The targets of the head `key`; or, of a slice or int64 [M], those rows of all heads."""
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        return HeadTargets({name: targets[key] for name, targets in self.items()})
+
+    def to(self, device: torch.device) -> HeadTargets:
+        """The same on `device`."""
+        return HeadTargets({name: targets.to(device) for name, targets in self.items()})
+
+
+def head_targets(batch: Batch) -> dict[str, Tensor]:
+    """The targets of each head, by name, of a batch for several."""
+    targets: Any = batch.targets
+    if not isinstance(targets, dict):
+        raise TypeError("this batch has one head")
+    return targets
+
+
+def matched_samples(
+    targets: NDArray[Any] | Mapping[str, NDArray[Any]], positions: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
     """Copies of (targets, positions) as tensors; entry i of both belongs to sample i.
 
-    Raises DataError when the lengths differ.
+    Of several heads, by name, the targets are `HeadTargets`, which are taken and moved as a tensor
+    is. Raises DataError when the lengths differ.
     """
-    if len(targets) != len(positions):
+    places = torch.tensor(positions, dtype=torch.int64)
+    if isinstance(targets, Mapping):
+        columns = {name: _matched(column, len(positions)) for name, column in targets.items()}
+        return HeadTargets(columns), places  # type: ignore[return-value]
+    return _matched(targets, len(positions)), places
+
+
+def _matched(targets: NDArray[Any], count: int) -> Tensor:
+    if len(targets) != count:
         raise DataError(
             "targets and positions do not belong together",
             got=f"{len(targets)} targets",
-            expected=f"{len(positions)}, one per position",
+            expected=f"{count}, one per position",
         )
     kind = torch.float32 if np.issubdtype(targets.dtype, np.floating) else torch.int64
-    return torch.tensor(targets, dtype=kind), torch.tensor(positions, dtype=torch.int64)
+    return torch.tensor(targets, dtype=kind)

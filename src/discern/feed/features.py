@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -49,15 +49,15 @@ def count_views(augment: Augment) -> int | None:
 class FeatureFeed:
     """Batches of features: `Batch.images` is [n, D], in the type that `extract` gives.
 
-    `images`: every image once, in the order of `targets` (int64 [N] or float32 [N,K]) and of
-    `positions` (int64 [N], in the manifest), untouched by chance; it is closed after its one
-    epoch. `options.augment` must have a number of views (`count_views`).
+    `images`: every image once, in the order of `targets` (int64 [N] or float32 [N,K], or such by
+    head name) and of `positions` (int64 [N], in the manifest), untouched by chance; it is closed
+    after its one epoch. `options.augment` must have a number of views (`count_views`).
     """
 
     def __init__(
         self,
         images: Feed,
-        targets: NDArray[Any],
+        targets: NDArray[Any] | Mapping[str, NDArray[Any]],
         positions: NDArray[np.int64],
         options: FeedOptions,
         extract: Extract,
@@ -112,7 +112,7 @@ class FeatureFeed:
         for number, (first, last) in enumerate(itertools.pairwise(bounds), start):
             batch = Batch(
                 features.index_select(0, rows[first:last]),
-                self._targets.index_select(0, samples[first:last]),
+                self._targets[samples[first:last]],
                 positions[first:last],
                 order.whole(number),
             )

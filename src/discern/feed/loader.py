@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -70,15 +70,15 @@ class LoaderThreads:
 class LoaderFeed:
     """Batches out of a `Source`, one always in the making.
 
-    `targets` int64 [N] or float32 [N,K] and `positions` int64 [N] name the samples: the source is
-    read at these positions. `read_image` replaces the reader of photos (see `photo.ReadImage`).
-    Close the feed, or use it as a context manager, to end its threads.
+    `targets` int64 [N] or float32 [N,K] (or such by head name) and `positions` int64 [N] name the
+    samples: the source is read at these positions. `read_image` replaces the reader of photos (see
+    `photo.ReadImage`). Close the feed, or use it as a context manager, to end its threads.
     """
 
     def __init__(
         self,
         source: Source,
-        targets: NDArray[Any],
+        targets: NDArray[Any] | Mapping[str, NDArray[Any]],
         positions: NDArray[np.int64],
         preprocess: Preprocess,
         options: FeedOptions,
@@ -284,6 +284,9 @@ class LoaderFeed:
         copied = time.perf_counter()
         if current.steps is not None and self._steps_on_batch:
             moved = change_pixels(moved, current.steps.policy, current.steps.rows)
+        if self._options.side is not None:
+            draws = Draws(self._options.seed, epoch)
+            moved, targets = self._options.side.apply(moved, targets, draws, current.keys)
         changed = time.perf_counter()
         batch = Batch(self._normalize(moved), targets, current.positions, current.whole)
         self._change_s += cropped - began + changed - copied

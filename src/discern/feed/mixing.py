@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from discern.base.errors import ConfigError
-from discern.feed.batch import Batch, Feed
+from discern.feed.batch import Batch, Feed, HeadTargets, head_targets
 from discern.feed.draws import Draws, Operation
 from discern.feed.operations import check_value
 from discern.feed.seconds import FeedSeconds, spent_seconds
@@ -137,12 +137,19 @@ def soft_targets(targets: Tensor, classes: int) -> Tensor:
 class MixedFeed:
     """The batches of another feed, mixed: targets become float32 [N,K].
 
-    `until`: number of the epoch from which on nothing is mixed any more (`--close-aug`); targets
-    stay soft. Closing it closes the other feed.
+    `classes`: how many there are, or of several heads how many each has, by name. `until`: number
+    of the epoch from which on nothing is mixed any more (`--close-aug`); targets stay soft. Closing
+    it closes the other feed.
     """
 
     def __init__(
-        self, feed: Feed, mixing: Mixing, *, classes: int, seed: int, until: int | None = None
+        self,
+        feed: Feed,
+        mixing: Mixing,
+        *,
+        classes: int | Mapping[str, int],
+        seed: int,
+        until: int | None = None,
     ) -> None:
         self._feed = feed
         self._mixing = mixing
@@ -194,8 +201,14 @@ class MixedFeed:
             for number, batch in enumerate(source, start):
                 mix = mixing.plan(draws, number, *batch.images.shape[-2:])
                 images = batch.images if mix == _UNMIXED else mix_images(batch.images, mix)
-                targets = mix_targets(batch.targets, mix, self._classes)
-                yield Batch(images, targets, batch.positions, batch.whole)
+                yield Batch(images, self._targets(batch, mix), batch.positions, batch.whole)
+
+    def _targets(self, batch: Batch, mix: Mix) -> Tensor:
+        if isinstance(self._classes, int):
+            return mix_targets(batch.targets, mix, self._classes)
+        parts = head_targets(batch).items()
+        mixed = {name: mix_targets(part, mix, self._classes[name]) for name, part in parts}
+        return HeadTargets(mixed)  # type: ignore[return-value]
 
 
 _UNMIXED = Mix(kept=1.0, box=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -47,9 +47,9 @@ class ResidentFeed:
     """Batches out of an array.
 
     `pixels` uint8 (at depth 16 uint16) [N,H,W,C], already of the network's size; `targets` int64
-    [N] or float32 [N,K]; `positions` int64 [N] in the manifest; `preprocess` gives mean and std,
-    and its size must be that of the pixels. Without augmentation the array is used as it is and
-    must not be changed.
+    [N] or float32 [N,K], or such by head name; `positions` int64 [N] in the manifest; `preprocess`
+    gives mean and std, and its size must be that of the pixels. Without augmentation the array is
+    used as it is and must not be changed.
 
     `memory_limit`, bytes: the padded array is kept beside its mirror image if both fit (457 MiB for
     50,000 CIFAR images), else alone, else it is made batch by batch. The images are the same.
@@ -58,7 +58,7 @@ class ResidentFeed:
     def __init__(
         self,
         pixels: Pixels,
-        targets: NDArray[Any],
+        targets: NDArray[Any] | Mapping[str, NDArray[Any]],
         positions: NDArray[np.int64],
         preprocess: Preprocess,
         options: FeedOptions,
@@ -135,7 +135,7 @@ class ResidentFeed:
     def _stream(self, epoch: int, start: int) -> Iterator[Batch]:
         began = time.perf_counter()
         order = self._options.order(self._count, epoch)
-        policy = self._options.policy(epoch)
+        policy, side = self._options.policy(epoch), self._options.side
         span = max(1, _CHUNK // self._options.batch_size)
         for first in range(start, self.batches, span):
             last = min(first + span, self.batches)
@@ -145,11 +145,15 @@ class ResidentFeed:
                 pixels = self._cut(chunk, begin, end)
                 if policy is not None and chunk.rows is not None:
                     pixels = change_pixels(pixels, policy, chunk.rows[begin:end])
+                targets = chunk.targets[begin:end]
+                if side is not None:
+                    keys = chunk.keys[begin:end]
+                    pixels, targets = side.apply(pixels, targets, chunk.draws, keys)
                 changed = time.perf_counter()
                 images = self._normalize(pixels)
                 batch = Batch(
                     images,
-                    chunk.targets[begin:end],
+                    targets,
                     chunk.positions[begin:end],
                     order.whole(number),
                 )
@@ -177,7 +181,7 @@ class ResidentFeed:
             if self._windows is not None:
                 places = self._windows.begins(samples, shifts)
         rows = None if policy is None else policy.table(draws, keys)
-        return _Chunk(places, positions, self._targets[samples], shifts, rows)
+        return _Chunk(places, positions, self._targets[samples], shifts, rows, draws, keys)
 
     def _cut(self, chunk: _Chunk, begin: int, end: int) -> Tensor:
         """The pixels of samples `begin` to `end`, [N,H,W,C], cropped and mirrored."""
@@ -213,6 +217,8 @@ class _Chunk(NamedTuple):
     targets: Tensor
     shifts: Shifts | None
     rows: NDArray[np.float64] | None  # the random numbers of a policy's steps
+    draws: Draws
+    keys: Tensor  # what the draws of each image are keyed by
 
 
 def _check_pixels(pixels: Pixels, count: int, preprocess: Preprocess) -> None:

@@ -25,6 +25,7 @@ from discern.models.classifier import Classifier, wrap_network
 from discern.models.ensemble import ENSEMBLE, build_ensemble
 from discern.models.finishing import Finish, finish_network
 from discern.models.inputs import standard_input, timm_input
+from discern.models.named_heads import with_heads
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
 from discern.models.nets.smallest import smallest_side, with_smallest_side
 from discern.models.weights import WeightsReport, load_pretrained, no_weights
@@ -43,6 +44,7 @@ class ModelRequest:
     `weights`: `none`, `pretrained`, or the path of a safetensors file.
     `enlarge`: raise `image_size` to the least that a timm network takes, instead of an error.
     `changes`, `skip`, `init` and `auto_stem_macs`: as of `finishing.Finish`.
+    `heads`: classes of each head by name, if there are several; `num_classes` is then their sum.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelRequest:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "none"
     enlarge: bool = False
+    heads: Mapping[str, int] = field(default_factory=dict)
     changes: ModelChanges = field(default_factory=ModelChanges)
     skip: tuple[str, ...] = ()
     init: tuple[str, Mapping[str, Any]] | None = None
@@ -285,7 +288,7 @@ def _finish_own(
         raise no_weights(request.name, None, "no weights are published for this network")
     finished = finish_network(model, sample, request.finish())
     return BuiltModel(
-        model=finished.model,
+        model=with_heads(finished.model, request.heads),
         name=request.name,
         arguments=arguments,
         preprocess=standard_input(image_size, request.channels),
@@ -319,7 +322,7 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
     if pretrained:
         classifier = record.get("classifier") or ()
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        fits = request.num_classes == record.get("num_classes")
+        fits = request.num_classes == record.get("num_classes") and not request.heads
         hub_id = record.get("hf_hub_id")
         network, report = load_pretrained(
             build,
@@ -335,7 +338,7 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
     sample = torch.zeros(1, request.channels, height, width)
     finished = finish_network(model, sample, request.finish(), loaded=report, fresh=bare)
     return BuiltModel(
-        model=finished.model,
+        model=with_heads(finished.model, request.heads),
         name=request.name,
         arguments=dict(request.arguments),
         preprocess=timm_input(record, height, width, request.channels),

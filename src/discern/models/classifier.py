@@ -28,6 +28,7 @@ class Output(NamedTuple):
 
     `features` are what the head reads. `encoded` [N, E]: the features in front of an embedding
     block, of a network that has one; the features are then its embeddings.
+    Of several heads `logits` is a dict by head name: see `named_heads.head_logits`.
     """
 
     logits: Tensor
@@ -57,6 +58,7 @@ class Classifier(nn.Module):
         self.network = network
         self.route = route
         self.head_names = head_names
+        self.feature_width: int | None = None  # D, as `wrap_network` found it
 
     def forward(self, images: Tensor) -> Output:
         """Logits [N, K] and features [N, D] of normalized `images` [N, C, H, W]."""
@@ -131,7 +133,9 @@ def wrap_network(network: nn.Module, sample: Tensor) -> Classifier:
                     return classifier
     finally:
         network.train(was_training)
-    return Classifier(network, route=Route.PLAIN, head_names=_head_names(network))
+    classifier = Classifier(network, route=Route.PLAIN, head_names=_head_names(network))
+    classifier.feature_width = int(expected.shape[1])
+    return classifier
 
 
 def set_trainable(model: Classifier, patterns: str | Sequence[str]) -> list[str]:
@@ -226,7 +230,10 @@ def _gives(classifier: Classifier, sample: Tensor, expected: Tensor) -> bool:
     logits, features, _ = output
     if not (isinstance(logits, Tensor) and isinstance(features, Tensor)):
         return False
-    return features.ndim == 2 and logits.shape == expected.shape and torch.equal(logits, expected)
+    if features.ndim != 2 or logits.shape != expected.shape or not torch.equal(logits, expected):
+        return False
+    classifier.feature_width = int(features.shape[1])
+    return True
 
 
 def _average_maps(maps: Tensor, width: int) -> Tensor:

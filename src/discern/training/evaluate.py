@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from discern.compute.world import World
+from discern.data.head_spec import HeadSpec
 from discern.feed.batch import Feed
 from discern.training.objectives import MISSING
 from discern.training.scores import EvalTable
+from discern.training.tag_scores import TagTable
 
 TOP = 5
 # Beyond this many values the logits are not kept: 200 MB in float32.
 MAX_LOGITS = 50_000_000
+
+Table: TypeAlias = EvalTable | TagTable
+# What was measured, by head: its columns, each an array with a row per image.
+Columns: TypeAlias = dict[str, dict[str, NDArray[Any]]]
 
 
 def evaluation_batch(batch_size: int) -> int:
@@ -33,51 +42,130 @@ def evaluate(
     amp_dtype: torch.dtype | None = None,
     world: World | None = None,
 ) -> EvalTable:
-    """Predictions, losses and top classes of every image in `feed`, in its order.
+    """Predictions, losses and top classes of every image in `feed`, in its order: of one head.
 
-    `model` gives `Output` for a batch of `feed`: a Classifier, or a HeadPart of features.
-
-    Loss and probabilities are computed in float32 whatever the network's precision. The model's
-    training mode is put back afterwards. Of several ranks in `world` each has a part of the images,
-    in rank order, and all get the whole table.
+    See `evaluate_heads`.
     """
-    world = world or World()
+    head = HeadSpec("label", "single", classes)
+    tables = evaluate_heads(
+        model, feed, heads=(head,), device=device, amp_dtype=amp_dtype, world=world
+    )
+    return cast("EvalTable", tables[head.name])
+
+
+def evaluate_heads(
+    model: nn.Module,
+    feed: Feed,
+    *,
+    heads: Sequence[HeadSpec],
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+    world: World | None = None,
+) -> dict[str, Table]:
+    """What the network says of every image in `feed`, in its order, by head.
+
+    `model` gives `Output` for a batch of `feed`: a Classifier, or a HeadPart of features. Only
+    `heads` are scored; their targets must be in the batches. Loss (cross entropy, or binary
+    cross entropy of several labels) and probabilities are computed in float32 whatever the
+    network's precision. The model's training mode is put back afterwards. Of several ranks in
+    `world` each has a part of the images, in rank order, and all get the whole tables.
+    """
+    columns = _measure(model, feed, heads, device, amp_dtype, world or World())
+    return {head.name: _table(head, columns[head.name]) for head in heads}
+
+
+def _measure(
+    model: nn.Module,
+    feed: Feed,
+    heads: Sequence[HeadSpec],
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+    world: World,
+) -> Columns:
     training = model.training
     model.eval()
-    keep = world.sum_values([feed.samples])[0] * len(classes) <= MAX_LOGITS
-    columns: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("positions", "targets", "top", "probabilities", "losses", "logits")
-    }
-    cast = torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
+    keep = world.sum_values([feed.samples])[0] * max(head.width for head in heads) <= MAX_LOGITS
+    parts: dict[str, list[dict[str, Tensor]]] = {head.name: [] for head in heads}
+    cast_to = (
+        torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
+    )
     try:
-        with torch.inference_mode(), cast, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+        with torch.inference_mode(), cast_to, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                logits = model(batch.images).logits.float()
-                losses = F.cross_entropy(
-                    logits, batch.targets, ignore_index=MISSING, reduction="none"
-                )
-                top = logits.softmax(1).topk(min(TOP, logits.shape[1]), dim=1)
-                columns["positions"].append(batch.positions.cpu().numpy().copy())
-                columns["targets"].append(batch.targets.cpu().numpy().copy())
-                columns["top"].append(top.indices.cpu().numpy())
-                columns["probabilities"].append(top.values.cpu().numpy())
-                columns["losses"].append(losses.cpu().numpy())
-                if keep:
-                    columns["logits"].append(logits.cpu().numpy())
+                answer: Any = model(batch.images).logits
+                wanted: Any = batch.targets
+                for head in heads:
+                    logits = answer[head.name] if isinstance(answer, dict) else answer
+                    targets = wanted[head.name] if isinstance(wanted, dict) else wanted
+                    measure = _tag_columns if head.kind == "multi" else _class_columns
+                    found = measure(logits.float(), targets, keep=keep)
+                    found["positions"] = batch.positions
+                    parts[head.name].append({n: c.cpu().clone() for n, c in found.items()})
     finally:
         model.train(training)
-    if not keep:
-        del columns["logits"]
-    joined = {
-        name: world.join(np.concatenate(parts) if parts else np.empty(0))
-        for name, parts in columns.items()
+    return {head.name: _joined(parts[head.name], _names(head, keep=keep), world) for head in heads}
+
+
+def _names(head: HeadSpec, *, keep: bool) -> tuple[str, ...]:
+    """The columns of a head's table: those that `_class_columns` and `_tag_columns` give."""
+    if head.kind == "multi":
+        return ("positions", "targets", "probabilities", "losses")
+    return (
+        "positions",
+        "targets",
+        "top",
+        "probabilities",
+        "losses",
+        *(("logits",) if keep else ()),
+    )
+
+
+def _joined(
+    parts: Sequence[Mapping[str, Tensor]], names: Sequence[str], world: World
+) -> dict[str, NDArray[Any]]:
+    """The columns of all ranks' images; a rank without images has empty ones."""
+    columns = {name: [part[name].numpy() for part in parts] for name in names}
+    return {
+        name: world.join(np.concatenate(rows) if rows else np.empty(0))
+        for name, rows in columns.items()
     }
+
+
+def _class_columns(logits: Tensor, targets: Tensor, *, keep: bool) -> dict[str, Tensor]:
+    losses = F.cross_entropy(logits, targets, ignore_index=MISSING, reduction="none")
+    top = logits.softmax(1).topk(min(TOP, logits.shape[1]), dim=1)
+    found = {
+        "targets": targets,
+        "top": top.indices,
+        "probabilities": top.values,
+        "losses": losses,
+    }
+    return found | ({"logits": logits} if keep else {})
+
+
+def _tag_columns(logits: Tensor, targets: Tensor, *, keep: bool) -> dict[str, Tensor]:
+    del keep  # the sigmoids are needed for every score of several labels
+    known = ~targets.isnan()
+    entries = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(0.0), reduction="none")
+    losses = torch.where(known, entries, 0.0).sum(1) / known.sum(1)  # of no known label: NaN
+    return {"targets": targets, "probabilities": logits.sigmoid(), "losses": losses}
+
+
+def _table(head: HeadSpec, columns: Mapping[str, NDArray[Any]]) -> Table:
+    if head.kind == "multi":
+        return TagTable(
+            positions=columns["positions"],
+            targets=columns["targets"],
+            probabilities=columns["probabilities"],
+            losses=columns["losses"],
+            classes=head.classes,
+        )
     return EvalTable(
-        positions=joined["positions"],
-        targets=joined["targets"],
-        top_classes=joined["top"],
-        top_probabilities=joined["probabilities"],
-        losses=joined["losses"],
-        logits=joined.get("logits"),
-        classes=classes,
+        positions=columns["positions"],
+        targets=columns["targets"],
+        top_classes=columns["top"],
+        top_probabilities=columns["probabilities"],
+        losses=columns["losses"],
+        logits=columns.get("logits"),
+        classes=head.classes,
     )

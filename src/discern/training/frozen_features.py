@@ -35,6 +35,7 @@ class FeaturePlan:
     images: int
     scored: int
     epochs: int
+    side_heads: bool = False  # images are changed to make the labels of side heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def _against(model: Classifier, plan: FeaturePlan, views: int | None, sample: Te
         return f"layers below the head learn: {below[0]} and {len(below) - 1} more"
     if views is None:
         return f"the augmentation shows new pictures: {describe_augment(plan.augment)}"
+    if plan.side_heads:
+        return "images are changed for side heads"
     if plan.mixed:
         return "images are mixed within batches"
     if not same_in_training(model, sample):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError
 from discern.base.plugins import check_arguments, is_import_path
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
 from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
@@ -31,7 +32,9 @@ from discern.feed.samplers import (
     ShardSampler,
     WeightedSampler,
 )
+from discern.feed.side_heads import side_labels
 from discern.training.evaluate import evaluation_batch
+from discern.training.head_objectives import TrainingHead
 
 # Images up to this side are kept in memory as uint8, up to this many bytes of them.
 RESIDENT_SIDE = 64
@@ -57,6 +60,7 @@ class FeedSettings:
     seed: int
     flip: bool  # the mirror test's verdict, for `auto` augmentation
     resample: Resample = "mixed"  # how training photos are resized
+    side_heads: tuple[str, ...] = ()  # by name, see `feed.side_heads`
     val_split: str = "val"  # the images that the model is chosen by
     rank: int = 0
     ranks: int = 1
@@ -73,6 +77,9 @@ class Material:
         self.preprocess = preprocess
         self.settings = settings
         self._pixels: dict[str, Pixels] = {}
+        main = [head.spec for head in manifest.heads]
+        self._side, side_specs = side_labels(settings.side_heads, main, preprocess)
+        self.heads: tuple[HeadSpec, ...] = (*main, *side_specs)  # as the network has them
         side = max(preprocess.height, preprocess.width)
         size = len(manifest.ids) * preprocess.height * preprocess.width * preprocess.channels
         size *= preprocess.dtype.itemsize
@@ -91,6 +98,20 @@ class Material:
                 self.source, self.positions(split), self.preprocess, threads=self.settings.workers
             )
         return self._pixels[split]
+
+    def targets(self, positions: NDArray[np.int64]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+        """The labels of the images at `positions`; if the network has several heads, by name."""
+        heads = self.manifest.heads
+        if len(self.heads) == 1:
+            only: NDArray[Any] = heads[0].targets[positions]
+            return only
+        return {head.name: head.targets[positions] for head in heads}
+
+    def training_heads(self) -> list[TrainingHead]:
+        """Every head with what its training labels are, in the network's order."""
+        rows = self.positions("train")
+        main = [TrainingHead.of(head, rows) for head in self.manifest.heads]
+        return main + [TrainingHead.made(spec) for spec in self.heads if spec.side]
 
     def with_preprocess(self, preprocess: Preprocess) -> Material:
         """The same images under other mean and std."""
@@ -128,6 +149,14 @@ class Material:
         samples, batches, _ = options.epoch_size(len(self.positions("train")))
         return batches, samples
 
+    def side_feed(self, split: str, batch_size: int) -> Feed | None:
+        """The images of a split as the side heads are scored on them; None without side heads."""
+        if self._side is None:
+            return None
+        device, seed = self.settings.device, self.settings.seed
+        options = FeedOptions(batch_size=batch_size, device=device, seed=seed, side=self._side)
+        return self._feed(split, options)
+
     def training_feed(
         self,
         augment: Augment,
@@ -154,6 +183,7 @@ class Material:
             device=self.settings.device,
             rank=self.settings.rank,
             ranks=self.settings.ranks,
+            side=self._side,
         )
         return self._feed("train", options, extract)
 
@@ -165,7 +195,7 @@ class Material:
         part: slice = slice(None),
     ) -> Feed:
         positions = self.positions(split)[part]
-        targets = self.manifest.targets[positions]
+        targets = self.targets(positions)
         if extract is not None:
             size = evaluation_batch(options.batch_size)
             every = FeedOptions(batch_size=size, device=options.device)

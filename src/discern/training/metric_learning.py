@@ -24,6 +24,7 @@ from discern.training.objective_terms import (
     Objective,
     check_number,
     in_full_precision,
+    known_rows,
     mean_of_known,
 )
 
@@ -105,8 +106,8 @@ class ArcFace(nn.Module):
         self.scale, self.margin = scale, margin
         self.centers = nn.Parameter(F.normalize(torch.randn(num_classes, feature_dim)))
 
-    def forward(self, output: Output, targets: Tensor) -> Tensor:
-        """The mean loss [] over the labeled samples."""
+    def forward(self, output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
+        """The mean loss [] over the labeled samples (of `whole`, see `objective_terms`)."""
         labels = _labels(targets)
         features = in_full_precision(output.features)
         with torch.autocast(features.device.type, enabled=False):
@@ -121,7 +122,7 @@ class ArcFace(nn.Module):
         widened = torch.where(cosine > -math.cos(self.margin), wider, past)
         logits = self.scale * cosines.scatter(1, own, widened)
         losses = F.cross_entropy(logits, labels, ignore_index=MISSING, reduction="none")
-        return mean_of_known(losses, labels != MISSING)
+        return mean_of_known(losses, labels != MISSING, known_rows(whole))
 
 
 def arcface(

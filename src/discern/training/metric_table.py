@@ -18,6 +18,7 @@ import numpy as np
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 from discern.base.plugins import check_arguments, is_import_path, open_import_path
+from discern.data.head_spec import HeadSpec
 from discern.training import label_metrics as labels
 from discern.training import metrics, scores
 from discern.training.label_metrics import LabelTable
@@ -54,7 +55,8 @@ METRICS: dict[str, Figure] = {
     "pearson": metrics.pearson,
 }
 LABEL_METRICS: dict[str, Figure] = {
-    "accuracy": labels.label_accuracy,
+    "accuracy": labels.exact_match,
+    "label_accuracy": labels.label_accuracy,
     "exact_match": labels.exact_match,
     "precision": labels.label_precision,
     "recall": labels.label_recall,
@@ -141,6 +143,28 @@ def better_way(name: str) -> Literal["max", "min"] | None:
     table = METRICS if plain == "loss" else {**LABEL_METRICS, **METRICS}
     own = plain if plain == "loss" else _own_name(plain, {}, table)
     return "min" if own in _LESS_IS_BETTER else "max"
+
+
+def open_metrics(
+    wanted: Sequence[tuple[str, Mapping[str, Any]]], heads: Sequence[HeadSpec]
+) -> tuple[list[Metric], list[Metric]]:
+    """The metrics for heads of one label an image, and those for heads of several labels.
+
+    Each kind of head gets those of `wanted`, as (name, arguments), that it has. Raises ConfigError
+    for one that no kind of `heads` has.
+    """
+    opened: dict[bool, list[Metric]] = {False: [], True: []}
+    kinds = {head.kind == "multi" for head in heads if not head.side}
+    for name, arguments in wanted:
+        refused = []
+        for several in sorted(kinds):
+            try:
+                opened[several].append(open_metric(name, arguments, several_labels=several))
+            except ConfigError as error:
+                refused.append(error)
+        if len(refused) == len(kinds):
+            raise refused[0]
+    return opened[False], opened[True]
 
 
 def metric_record(

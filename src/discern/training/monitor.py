@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from discern.base.errors import ConfigError
 from discern.base.plugins import is_import_path
-from discern.training.metric_table import Metric, better_way, metric_record, open_metric
-from discern.training.scores import EvalTable, score_record
+from discern.training.metric_table import better_way, open_metric
 
 Mode = Literal["max", "min"]
 # Those of every evaluation; others are computed because a config names them.
@@ -47,24 +45,3 @@ def open_monitor(name: str, mode: Mode | None = None) -> Monitor:
             expected="monitor_mode: max or min beside it",
         )
     return Monitor(name, mode)
-
-
-def monitored_metrics(names: Sequence[str], further: Sequence[Metric] = ()) -> tuple[Metric, ...]:
-    """The metrics to compute at each evaluation: `further`, and the `names` that are not there.
-
-    `HEAD/FIGURE` is left to whoever evaluates several heads.
-    """
-    there = {*ALWAYS, *(metric.name for metric in further)}
-    wanted = [
-        name
-        for name in dict.fromkeys(names)
-        if name not in there and (is_import_path(name) or "/" not in name)
-    ]
-    return (*further, *(open_metric(name) for name in wanted))
-
-
-def validation_figures(table: EvalTable, metrics: Sequence[Metric]) -> Mapping[str, float]:
-    """`accuracy`, `loss` and each of `metrics` by name; NaN where one is undefined."""
-    scores = score_record(table)
-    wanted = {name: scores[name] for name in ALWAYS} | metric_record(table, metrics)
-    return {name: math.nan if value is None else float(value) for name, value in wanted.items()}

@@ -21,7 +21,9 @@ from torch import Tensor
 from discern.base.errors import ConfigError
 from discern.models.classifier import Output
 
-Objective = Callable[[Output, Tensor], Tensor]
+# (output, targets) -> loss []. One that also takes `whole`, the targets of a batch that these are a
+# part of, then divides by what is labeled in all of it: the parts' losses add up to the batch's.
+Objective = Callable[..., Tensor]
 ClassWeights = Literal["balanced"] | Sequence[float] | None
 MISSING = -1
 
@@ -138,18 +140,48 @@ def binary_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return shares, labeled[:, None].expand_as(shares)
 
 
-def mean_of_known(losses: Tensor, known: Tensor) -> Tensor:
-    """The mean of `losses` [N] or [N, K] over what is known; 0 with gradient 0 if nothing is."""
-    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+def mean_of_known(losses: Tensor, known: Tensor, whole: Tensor | None = None) -> Tensor:
+    """The mean of `losses` [N] or [N, K] over what is known; 0 with gradient 0 if nothing is.
+
+    `whole`: what is known in the batch that these are a part of, bool like `known` of more rows;
+    its count then divides.
+    """
+    count = (known if whole is None else whole).sum()
+    return torch.where(known, losses, 0.0).sum() / count.clamp(min=1)
 
 
-def sum_of_classes(losses: Tensor, known: Tensor) -> Tensor:
+def sum_of_classes(losses: Tensor, known: Tensor, whole: Tensor | None = None) -> Tensor:
     """Each class's mean of `losses` [N, K] over its known entries, summed over the classes.
 
-    With no entry missing it is the mean over samples of the sum over classes.
+    With no entry missing it is the mean over samples of the sum over classes. `whole` as in
+    `mean_of_known`.
     """
     sums = torch.where(known, losses, 0.0).sum(0)
-    return (sums / known.sum(0).clamp(min=1)).sum()
+    counts = (known if whole is None else whole).sum(0)
+    return (sums / counts.clamp(min=1)).sum()
+
+
+def known_rows(targets: Tensor | None) -> Tensor | None:
+    """Which samples have a label, bool [N]: of soft targets none is NaN. None stays None."""
+    if targets is None:
+        return None
+    return ~targets.isnan().any(1) if targets.is_floating_point() else targets != MISSING
+
+
+def labeled_count(targets: Tensor) -> Tensor:
+    """How many samples have any label, int64 []."""
+    if targets.is_floating_point():
+        return (~targets.isnan().all(1)).sum()
+    return (targets != MISSING).sum()
+
+
+def known_entries(logits: Tensor, targets: Tensor | None) -> Tensor | None:
+    """Which entries of `targets` are known, bool [N, K], as `binary_targets` has it."""
+    if targets is None:
+        return None
+    if targets.is_floating_point():
+        return ~targets.isnan()
+    return (targets != MISSING)[:, None].expand(-1, logits.shape[1])
 
 
 def focal_entries(logits: Tensor, values: Tensor, gamma: float, alpha: float | None) -> Tensor:
@@ -231,10 +263,11 @@ def focal(gamma: float = 2.0, alpha: float | None = 0.25) -> Objective:
     """
     _check_focal(gamma, alpha)
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = in_full_precision(output.logits)
         values, known = binary_targets(logits, targets)
-        return sum_of_classes(focal_entries(logits, values, gamma, alpha), known)
+        losses = focal_entries(logits, values, gamma, alpha)
+        return sum_of_classes(losses, known, known_entries(logits, whole))
 
     return objective
 
@@ -247,10 +280,11 @@ def focal_binary(gamma: float = 2.0, alpha: float | None = None) -> Objective:
     """
     _check_focal(gamma, alpha)
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = in_full_precision(output.logits)
         values, known = binary_targets(logits, targets)
-        return mean_of_known(focal_entries(logits, values, gamma, alpha), known)
+        losses = focal_entries(logits, values, gamma, alpha)
+        return mean_of_known(losses, known, known_entries(logits, whole))
 
     return objective
 
@@ -265,11 +299,11 @@ def asymmetric(gamma_pos: float = 0.0, gamma_neg: float = 4.0, margin: float = 0
     check_number("gamma_neg", gamma_neg, 0.0)
     check_number("margin", margin, 0.0, 1.0)
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = in_full_precision(output.logits)
         values, known = binary_targets(logits, targets)
         losses = asymmetric_entries(logits, values, gamma_pos, gamma_neg, margin)
-        return sum_of_classes(losses, known)
+        return sum_of_classes(losses, known, known_entries(logits, whole))
 
     return objective
 
@@ -310,10 +344,15 @@ def generalized_cross_entropy(exponent: float = 0.7) -> Objective:
 def embedding_norm() -> Objective:
     """Mean L2 norm of the labeled samples' features: a term that keeps embeddings short."""
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def labeled(targets: Tensor) -> Tensor:
+        if targets.is_floating_point():
+            return ~targets.isnan().all(1)
+        return targets != MISSING
+
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         features = in_full_precision(output.features)
-        missing = targets.isnan().all(1) if targets.is_floating_point() else targets == MISSING
-        return mean_of_known(torch.linalg.vector_norm(features, dim=1), ~missing)
+        norms = torch.linalg.vector_norm(features, dim=1)
+        return mean_of_known(norms, labeled(targets), None if whole is None else labeled(whole))
 
     return objective
 
@@ -321,10 +360,10 @@ def embedding_norm() -> Objective:
 def _of_rows(rows: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     """The objective that averages `rows(logits, shares)` [N] over the labeled samples."""
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = in_full_precision(output.logits)
         shares, labeled = class_shares(logits, targets)
-        return mean_of_known(rows(logits, shares), labeled)
+        return mean_of_known(rows(logits, shares), labeled, known_rows(whole))
 
     return objective
 

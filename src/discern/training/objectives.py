@@ -13,9 +13,7 @@ a loss is 0 and its gradient too.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -24,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
@@ -32,6 +30,7 @@ from discern.base.plugins import check_arguments, is_import_path, open_import_pa
 from discern.models.classifier import Output
 from discern.training import metric_learning
 from discern.training import objective_terms as formulas
+from discern.training.objective_parts import WeightedSum, learned_parts, share_of_batch
 from discern.training.objective_terms import (
     MISSING,
     ClassWeights,
@@ -49,6 +48,7 @@ __all__ = [
     "cross_entropy",
     "learned_parts",
     "likeliest",
+    "share_of_batch",
 ]
 
 Kind = Literal["single", "multi"]
@@ -79,9 +79,11 @@ def cross_entropy(
     check_number("smoothing", smoothing, 0.0, 1.0)
     weights = formulas.class_weights(class_weights, class_counts, num_classes)
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = formulas.in_full_precision(output.logits)
         weight = None if weights is None else weights.like(logits)
+        if whole is not None:
+            return part_of(logits, targets, whole, weight)
         if targets.is_floating_point():
             shares, labeled = formulas.class_shares(logits, targets)
             losses = F.cross_entropy(
@@ -97,6 +99,25 @@ def cross_entropy(
             return torch.where(labeled.any(), fit(logits, targets), 0.0)
         total = (weight[targets.clamp(min=0)] * labeled).sum()
         return fit(logits, targets, weight, reduction="sum") / _nonzero(total)
+
+    def part_of(logits: Tensor, targets: Tensor, whole: Tensor, weight: Tensor | None) -> Tensor:
+        shares, labeled = formulas.class_shares(logits, targets)
+        all_shares, _ = formulas.class_shares(logits, whole)
+        losses = (
+            F.cross_entropy(logits, shares, weight, label_smoothing=smoothing, reduction="none")
+            if targets.is_floating_point()
+            else F.cross_entropy(
+                logits,
+                targets,
+                weight,
+                label_smoothing=smoothing,
+                ignore_index=MISSING,
+                reduction="none",
+            )
+        )
+        if weight is None:
+            return formulas.mean_of_known(losses, labeled, formulas.known_rows(whole))
+        return torch.where(labeled, losses, 0.0).sum() / _nonzero((all_shares @ weight).sum())
 
     return objective
 
@@ -131,7 +152,7 @@ def _bce(
     weights = formulas.class_weights(class_weights, class_counts, num_classes)
     average = formulas.sum_of_classes if sum_classes else formulas.mean_of_known
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = formulas.in_full_precision(output.logits)
         values, known = formulas.binary_targets(logits, targets)
         if smoothing:
@@ -141,7 +162,7 @@ def _bce(
             values = (values > target_threshold).to(logits.dtype)
         weight = None if weights is None else weights.like(logits)
         losses = F.binary_cross_entropy_with_logits(logits, values, weight, reduction="none")
-        return average(losses, known)
+        return average(losses, known, formulas.known_entries(logits, whole))
 
     return objective
 
@@ -161,33 +182,15 @@ def _logit_adjusted(
     offsets = PerClass(tau * np.log(counts / counts.sum()))
     inner = cross_entropy(smoothing)
 
-    def objective(output: Output, targets: Tensor) -> Tensor:
+    def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = formulas.in_full_precision(output.logits)
-        return inner(output._replace(logits=logits + offsets.like(logits)), targets)
+        return inner(output._replace(logits=logits + offsets.like(logits)), targets, whole)
 
     return objective
 
 
 def _nonzero(total: Tensor) -> Tensor:
     return torch.where(total > 0, total, 1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedSum:
-    """An objective of several, each times its weight; those of weight 0 are not computed.
-
-    `terms` are (name, weight, objective), each name once.
-    """
-
-    terms: tuple[tuple[str, float, Objective], ...]
-
-    def __call__(self, output: Output, targets: Tensor) -> Tensor:
-        """The sum of `parts`."""
-        return torch.stack(list(self.parts(output, targets).values())).sum()
-
-    def parts(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
-        """Each term's weighted value [], by its name: their sum is the loss."""
-        return {name: weight * part(output, targets) for name, weight, part in self.terms if weight}
 
 
 def _weighted_sum(
@@ -306,29 +309,12 @@ def build_objective(
     taken = inspect.signature(target).parameters
     is_function = all(part in taken for part in _FACE)
     check_arguments(
-        target, given, where=where, given=(*facts, *_FACE) if is_function else (*facts,)
+        target, given, where=where, given=(*facts, *_FACE, "whole") if is_function else (*facts,)
     )
     given.update({fact: value for fact, value in facts.items() if fact in taken})
     if is_function:
         return partial(target, **given)
     return target(**given) if name in OBJECTIVES else _own_objective(target, given, where)
-
-
-def learned_parts(objective: Objective) -> nn.ModuleDict:
-    """What in `objective` has parameters of its own (ArcFace's centers), by term; empty for most.
-
-    The caller moves it to the device, adds its parameters to the optimizer and saves its state.
-    """
-    if isinstance(objective, WeightedSum):
-        found = nn.ModuleDict()
-        for label, _, part in objective.terms:
-            inner = learned_parts(part)
-            if len(inner):
-                found[re.sub(r"\W", "_", label)] = inner
-        return found
-    if isinstance(objective, nn.Module) and any(True for _ in objective.parameters()):
-        return nn.ModuleDict({"objective": objective})
-    return nn.ModuleDict()
 
 
 def _own_objective(target: Callable[..., Any], given: dict[str, Any], where: str) -> Objective:

@@ -16,6 +16,8 @@ def step_readings(
         "train/accuracy": figures["accuracy"],
         "train/lr": max(float(group["lr"]) for group in optimizer.param_groups),
     }
+    # Of several heads each one's accuracy, and the parts of the loss.
+    readings |= {f"train/{name}": value for name, value in figures.items() if "/" in name}
     if figures["nonfinite_steps"]:
         readings["train/nonfinite_steps"] = figures["nonfinite_steps"]
     return readings

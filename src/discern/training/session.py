@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from discern.compute.world import World
+from discern.data.head_spec import HeadSpec
 from discern.feed.batch import Feed
 from discern.training.accord import Accord, StopRequest
 from discern.training.callbacks import CallbackList, Progress
@@ -21,7 +22,12 @@ from discern.training.step import StepRules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """One stage's parts and lengths."""
+    """One stage's parts and lengths.
+
+    `heads`: what the network answers; empty for one head of one label an image, over `classes`.
+    `side_feed`: the validation images with the side heads' labels. `metrics`: further figures of
+    each evaluation, of heads of one label an image; `tag_metrics`: of heads of several.
+    """
 
     name: str
     index: int
@@ -31,17 +37,23 @@ class StagePlan:
     classes: tuple[str, ...]
     rules: StepRules
     features: bool = False  # the feeds give features, and the head alone is called
-    metrics: tuple[Metric, ...] = ()  # further figures of each evaluation
+    metrics: tuple[Metric, ...] = ()
+    tag_metrics: tuple[Metric, ...] = ()
     monitor: Monitor = field(default_factory=Monitor)
     keep_top: int = 3
     evaluate_every: int = 1
     log_every: int = 50
     checkpoint_every_s: float = 300.0
+    heads: tuple[HeadSpec, ...] = ()
+    side_feed: Feed | None = None
 
     @property
     def shown_figures(self) -> tuple[str, ...]:
         """The figures of each evaluation that are recorded and printed."""
-        names = ("accuracy", "loss", *(one.name for one in self.metrics), self.monitor.name)
+        asked = [one.name for one in (*self.metrics, *self.tag_metrics)]
+        several = self.heads if len(self.heads) > 1 else ()
+        of_heads = [f"{head.name}/{name}" for head in several for name in ("accuracy", "loss")]
+        names = ("accuracy", "loss", *asked, self.monitor.name, *of_heads)
         return tuple(dict.fromkeys(names))
 
 

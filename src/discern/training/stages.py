@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from discern.base.errors import ConfigError
+from discern.base.plugins import is_import_path
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.compute.world import World
-from discern.config.schema import RunConfig, StageConfig
-from discern.data.manifest import Manifest
+from discern.config.schema import RunConfig, Spec, StageConfig
+from discern.data.head_spec import HeadSpec, find_head
 from discern.feed.features import Extract
 from discern.feed.mixing import MixedFeed, Mixing
 from discern.models.classifier import Classifier, set_trainable, train_mode
@@ -34,19 +35,21 @@ from discern.training.checkpoints import Checkpoint
 from discern.training.crash import crash_kept
 from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
+from discern.training.head_objectives import HeadWish, TrainingHead, head_objectives
 from discern.training.material import Material
-from discern.training.metric_table import open_metric
-from discern.training.monitor import monitored_metrics, open_monitor
-from discern.training.objectives import Objective, build_objective, learned_parts
+from discern.training.metric_table import Metric, open_metrics
+from discern.training.monitor import ALWAYS, open_monitor
+from discern.training.objectives import Objective, learned_parts
 from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
 from discern.training.stage_length import StageLength, stage_length
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
+from discern.training.tally import Tally
 from discern.training.trainers import open_trainer
+from discern.training.validation import HeadFeeds
 
-# Objectives that take the stage's label smoothing.
-_SMOOTHED = ("cross_entropy", "bce", "logit_adjusted")
+OBJECTIVE = "objective"  # prefix of the names of an objective's own weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
         training.seed_stage(index)
         training.world.spread_(list(training.model.state_dict().values()))
         plan = plan_stage(training, name, config, index)
-        with plan.feed, plan.val_feed:
+        with plan.feed, HeadFeeds(feed=plan.val_feed, side_feed=plan.side_feed):
             state = stage_state(training, config, plan, step, samples)
             make = open_trainer(config.trainer.name, config.trainer.args)
             trainer = make(plan, state, session, lambda: train_mode(training.model))
@@ -105,19 +108,19 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
     session.callbacks.call("after_run", session.progress)
 
 
-def check_stages(config: RunConfig, model: Classifier, manifest: Manifest) -> None:
+def check_stages(config: RunConfig, model: Classifier, material: Material) -> None:
     """Raise ConfigError for an optimizer, schedule, objective or parameter named in vain."""
-    targets = manifest.targets[manifest.positions("train")]
+    heads = material.training_heads()
+    stage_metrics(config, material.heads)
     for name, stage in config.stages.items():
         if stage.kind != "train" or stage.start_from is not None:
             raise ConfigError("not built yet", where=f"stages.{name}", got="kind or start_from")
-        stage_objective(stage, targets, len(manifest.classes))
+        objective, _ = stage_objective(stage, heads, model)
         set_trainable(model, stage.trainable)
         resolve_schedule(stage.schedule.name, stage.schedule.args)
         warmup_fraction(stage.warmup_lr, peak_rate(stage).lr)
-        stage_optimizer(stage, model)
+        stage_optimizer(stage, model, learned_parts(objective))
         open_monitor(stage.monitor, stage.monitor_mode)
-        monitored_metrics([stage.monitor])
 
 
 def peak_rate(stage: StageConfig) -> ScaledRate:
@@ -132,15 +135,25 @@ def peak_rate(stage: StageConfig) -> ScaledRate:
     )
 
 
-def stage_optimizer(stage: StageConfig, model: Classifier) -> torch.optim.Optimizer:
-    """The optimizer that `stage` asks for, over those parameters of `model` that learn now."""
+def stage_optimizer(
+    stage: StageConfig, model: Classifier, learned: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer that `stage` asks for, over those parameters of `model` that learn now.
+
+    `learned`: what the objective has weights of; they learn as the head does.
+    """
+    named = [*model.named_parameters()]
+    head_names = model.head_names
+    if learned is not None:
+        named += [(f"{OBJECTIVE}.{name}", weight) for name, weight in learned.named_parameters()]
+        head_names = (*head_names, OBJECTIVE)
     return build_optimizer(
         stage.optimizer.name,
-        model.named_parameters(),
+        named,
         lr=peak_rate(stage).lr,
         weight_decay=stage.weight_decay,
         arguments=stage.optimizer.args,
-        head_names=model.head_names,
+        head_names=head_names,
         layer_decay=stage.layer_decay,
         groups=[group.model_dump() for group in stage.groups],
         no_decay=stage.no_decay,
@@ -163,37 +176,37 @@ def _stage_callbacks(config: StageConfig) -> list[Callback]:
     return [EarlyStop(config.patience, config.monitor, config.min_delta, config.monitor_mode)]
 
 
-def stage_objective(config: StageConfig, targets: NDArray[np.int64], classes: int) -> Objective:
-    """What a stage minimizes; `targets` int64 [N] of the training images. Raises ConfigError."""
-    arguments = dict(config.objective.args)
-    if config.smoothing and config.objective.name in _SMOOTHED:
-        arguments.setdefault("smoothing", config.smoothing)
-    objective = build_objective(
-        config.objective.name,
-        arguments,
-        class_counts=np.bincount(targets[targets >= 0], minlength=classes),
-        kind="single",
-        num_classes=classes,
+def stage_objective(
+    config: StageConfig, heads: Sequence[TrainingHead], model: Classifier
+) -> tuple[Objective, Tally | None]:
+    """What a stage minimizes, and what it counts beside it. Raises ConfigError."""
+    return head_objectives(
+        heads,
+        _wish(config.objective),
+        {name: _wish(head.objective, head.weight) for name, head in config.heads.items()},
+        smoothing=config.smoothing,
+        feature_width=model.feature_width,
     )
-    if len(learned_parts(objective)):
-        raise ConfigError(
-            "an objective with weights of its own is not trained yet",
-            where=f"objective '{config.objective.name}'",
-            hint="triplet, contrastive and margin have none",
-        )
-    return objective
+
+
+def _wish(objective: Spec | None, weight: float = 1.0) -> HeadWish:
+    if objective is None:
+        return HeadWish(weight=weight)
+    return HeadWish(objective=objective.name, args=objective.args, weight=weight)
 
 
 def _rules(training: Training, config: StageConfig) -> StepRules:
-    manifest = training.material.manifest
-    targets = manifest.targets[training.material.positions("train")]
+    heads = training.material.training_heads()
+    objective, tally = stage_objective(config, heads, training.model)
+    learned_parts(objective).to(training.device)
     return StepRules(
-        objective=stage_objective(config, targets, len(manifest.classes)),
+        objective=objective,
         device=training.device,
         amp_dtype=AMP_TYPES[training.precision],
         clip_grad=config.clip_grad,
         grad_accum_steps=config.grad_accum_steps,
         guard=training.config.compute.skip_nonfinite,
+        tally=tally,
         shared=None
         if training.world.alone
         else SharedGradients(training.world, config.batch_size / training.world.ranks),
@@ -213,29 +226,52 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     )
     mixing = Mixing(mixup=config.mixup, cutmix=config.cutmix)
     if mixing.active:
-        classes, seed = len(material.manifest.classes), material.settings.seed + index
+        widths = {head.name: head.width for head in material.heads}
+        classes = widths if len(widths) > 1 else material.heads[0].width
+        seed = material.settings.seed + index
         feed = MixedFeed(feed, mixing, classes=classes, seed=seed, until=close_from)
+    val_split, val_batch = material.settings.val_split, evaluation_batch(config.batch_size)
+    metrics, tag_metrics = stage_metrics(training.config, material.heads)
     return StagePlan(
         name=name,
         index=index,
         length=length,
         feed=feed,
-        val_feed=material.evaluation_feed(
-            material.settings.val_split, evaluation_batch(config.batch_size), extract=extract
-        ),
-        classes=material.manifest.classes,
+        val_feed=material.evaluation_feed(val_split, val_batch, extract=extract),
+        side_feed=material.side_feed(val_split, val_batch),
+        classes=material.heads[0].classes,
+        heads=material.heads,
         rules=_rules(training, config),
         features=extract is not None,
-        metrics=monitored_metrics(
-            [stage.monitor for stage in training.config.stages.values()],
-            [open_metric(spec.name, spec.args) for spec in tracking.metrics],
-        ),
+        metrics=metrics,
+        tag_metrics=tag_metrics,
         monitor=open_monitor(config.monitor, config.monitor_mode),
         keep_top=max(config.keep_top, config.soup or 0),
         evaluate_every=config.evaluate_every,
         log_every=tracking.log_every,
         checkpoint_every_s=tracking.checkpoint_every_s,
     )
+
+
+def stage_metrics(
+    config: RunConfig, heads: Sequence[HeadSpec]
+) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
+    """The further figures of each evaluation: of one label an image, and of several.
+
+    Those that the config asks for, and those that any stage's model is chosen by. Raises
+    ConfigError for one that no head has, and for a head that is not there.
+    """
+    wanted = {spec.name: spec.args for spec in config.tracking.metrics}
+    for stage in config.stages.values():
+        head, _, plain = stage.monitor.rpartition("/")
+        if is_import_path(stage.monitor) or not head:
+            plain = stage.monitor
+        else:
+            find_head(heads, head, "stages.*.monitor")
+        if plain not in ALWAYS:
+            wanted.setdefault(plain, {})
+    metrics, tag_metrics = open_metrics(list(wanted.items()), heads)
+    return tuple(metrics), tuple(tag_metrics)
 
 
 def _extract(training: Training) -> Extract:
@@ -293,7 +329,8 @@ def stage_state(
     """Optimizer, schedule and averages of one stage, built afresh around the model."""
     model = training.model
     set_trainable(model, config.trainable)
-    optimizer = stage_optimizer(config, model)
+    learned = learned_parts(plan.rules.objective)
+    optimizer = stage_optimizer(config, model, learned)
     schedule = stage_schedule(config, plan)
     scaler = torch.amp.GradScaler(training.device.type) if training.precision == "fp16" else None
     called = HeadPart(model) if plan.features else model
@@ -305,6 +342,7 @@ def stage_state(
         schedule=schedule,
         ema=None if config.ema is None else ModelEma(model, config.ema),
         scaler=scaler,
+        learned=learned if len(learned) else None,
     )
     state.step, state.samples = step, samples
     return state
@@ -327,7 +365,7 @@ def probe_precision(
         precision="fp32",
     )
     plan = plan_stage(trial, name, stage, 0)
-    with plan.feed, plan.val_feed:
+    with plan.feed, HeadFeeds(feed=plan.val_feed, side_feed=plan.side_feed):
         state = stage_state(trial, stage, plan, 0, 0)
         train_mode(scratch)
         batch = next(plan.feed.epoch(0))
@@ -338,6 +376,7 @@ def probe_precision(
                 device=device,
                 amp_dtype=amp_dtype,
                 grad_accum_steps=stage.grad_accum_steps,
+                tally=plan.rules.tally,
             )
             train_step(state, batch, rules)
 

@@ -15,7 +15,10 @@ from discern.training.tensor_trees import join_tree, on_host, split_tree
 
 
 def capture_state(state: TrainState) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """(tensor groups, JSON values) of model, EMA, optimizer, scaler, counters, random states."""
+    """(tensor groups, JSON values) of model, EMA, optimizer, scaler, counters, random states.
+
+    And of the objective's own weights, if it has any.
+    """
     optimizer_tensors, optimizer_tree = split_tree(state.optimizer.state_dict())
     rng_tensors, rng_tree = split_tree(_random_states())
     groups = {
@@ -25,6 +28,8 @@ def capture_state(state: TrainState) -> tuple[dict[str, dict[str, Tensor]], dict
     }
     if state.ema is not None:
         groups["ema"] = on_host(state.ema.state_dict())
+    if state.learned is not None:
+        groups["objective"] = on_host(state.learned.state_dict())
     values = {
         "step": state.step,
         "stage_step": state.stage_step,
@@ -44,6 +49,8 @@ def restore_state(
     """Put back what `capture_state` took. Raises RunError if it belongs to another training."""
     try:
         state.model.load_state_dict(groups["model"])
+        if state.learned is not None:
+            state.learned.load_state_dict(groups["objective"])
         _restore_optimizer(state, join_tree(values["optimizer"], groups["optimizer"]))
         if state.ema is not None:
             state.ema.load_state_dict(groups["ema"], updates=int(values["ema_updates"]))

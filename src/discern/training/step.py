@@ -6,20 +6,22 @@ Its results stay on the device; reading one is the reader's cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from discern.feed.batch import Batch
-from discern.models.classifier import Classifier
+from discern.feed.batch import Batch, HeadTargets
+from discern.models.classifier import Classifier, Output
 from discern.models.ema import ModelEma
 from discern.optim.schedules import Schedule
 from discern.optim.timed_schedule import TimedSchedule
+from discern.training.objective_parts import Parted, share_of_batch
 from discern.training.objectives import Objective, likeliest
 from discern.training.shared_gradients import SharedGradients
+from discern.training.tally import Tally
 
 
 @dataclass(slots=True)
@@ -36,11 +38,14 @@ class TrainState:
     stage_step: int = field(default=0, init=False)
     samples: int = field(default=0, init=False)
     rate_scale: float = field(default=1.0, init=False)  # halved by each rollback
+    learned: torch.nn.Module | None = None  # the objective's own weights, such as class centers
     # Listed once: the walk through the modules takes 27 us of a step with 23 parameters.
     parameters: list[torch.nn.Parameter] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
+        if self.learned is not None:
+            self.parameters += self.learned.parameters()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,16 @@ class StepRules:
     grad_accum_steps: int = 1
     guard: bool = True  # a non-finite step leaves weights and optimizer untouched
     shared: SharedGradients | None = None  # where the batch's other images are on other ranks
+    # Counts what one number of right answers does not tell: several heads, several labels an image,
+    # missing ones, parts of the loss. None: one head, whose images all have one label.
+    tally: Tally | None = None
 
 
 class StepResult(NamedTuple):
     """Detached device tensors: mean loss [], right answers [], finite []; and the sample count.
 
     Loss and finite are those of all ranks; right answers and count are this rank's.
+    Under a tally `correct` holds its sums [S].
     """
 
     loss: Tensor
@@ -82,7 +91,7 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     loss, correct = _gradients(state, batch, rules)
-    count = batch.targets.shape[0]
+    count = batch.images.shape[0]
     if rules.shared is not None:
         loss = rules.shared.average_(state.parameters, loss, count)
     if look is not None:
@@ -107,37 +116,69 @@ def _gradients(state: TrainState, batch: Batch, rules: StepRules) -> tuple[Tenso
         loss, correct = _forward(state, batch.images, batch.targets, rules)
         _backward(state, loss)
         return loss.detach(), correct
-    total = batch.targets.shape[0]
     loss_sum = torch.zeros((), device=rules.device)
-    correct_sum = torch.zeros((), device=rules.device, dtype=torch.int64)
+    counts = []
     parts = zip(
         batch.images.tensor_split(rules.grad_accum_steps),
-        batch.targets.tensor_split(rules.grad_accum_steps),
+        _split_targets(batch.targets, rules.grad_accum_steps),
         strict=True,
     )
     for images, targets in parts:
-        if not len(targets):
+        if not len(images):
             continue
-        loss, correct = _forward(state, images, targets, rules)
-        # Each part counts by its size, so the sum is the mean over the whole batch.
-        loss = loss * (len(targets) / total)
+        # Each part counts by what is labeled in it, so the sum is the mean over the whole batch.
+        loss, correct = _forward(state, images, targets, rules, batch)
         _backward(state, loss)
         loss_sum += loss.detach()
-        correct_sum += correct
-    return loss_sum, correct_sum
+        counts.append(correct)
+    return loss_sum, torch.stack(counts).sum(0)
+
+
+def _split_targets(targets: Tensor, parts: int) -> Sequence[Tensor]:
+    """Parts of the targets; those of several heads are split head by head."""
+    heads: Any = targets
+    if not isinstance(heads, dict):
+        return targets.tensor_split(parts)
+    split = {name: own.tensor_split(parts) for name, own in heads.items()}
+    return [HeadTargets({n: own[k] for n, own in split.items()}) for k in range(parts)]  # type: ignore[misc]
 
 
 def _forward(
-    state: TrainState, images: Tensor, targets: Tensor, rules: StepRules
+    state: TrainState,
+    images: Tensor,
+    targets: Tensor,
+    rules: StepRules,
+    batch: Batch | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """(loss, right answers or the tally's sums) of a batch, or of a part of `batch`."""
     if rules.amp_dtype is None:
         output = state.network(images)
     else:
         with torch.autocast(rules.device.type, dtype=rules.amp_dtype):
             output = state.network(images)
-    loss = rules.objective(output, targets)
+    whole = None if batch is None else batch.targets
+    if rules.tally is not None:
+        return _tallied(
+            output, targets, whole, rules, len(images if batch is None else batch.images)
+        )
+    if whole is None:
+        loss = rules.objective(output, targets)
+    else:
+        loss = share_of_batch(rules.objective, output, targets, whole)
     correct = (output.logits.detach().argmax(1) == likeliest(targets)).sum()
     return loss, correct
+
+
+def _tallied(
+    output: Output, targets: Tensor, whole: Tensor | None, rules: StepRules, images: int
+) -> tuple[Tensor, Tensor]:
+    """(loss, the tally's sums); `images`: of the whole batch, over which the loss is a mean."""
+    tally, objective = cast("Tally", rules.tally), rules.objective
+    if not tally.parts:
+        loss = share_of_batch(objective, output, targets, whole)
+        return loss, tally.sums(output, targets, (), images)
+    parts = list(cast("Parted", objective).parts(output, targets, whole).values())
+    return torch.stack(parts).sum(), tally.sums(output, targets, parts, images)
 
 
 def _backward(state: TrainState, loss: Tensor) -> None:

@@ -16,11 +16,9 @@ from discern.training.accord import StopRequest
 from discern.training.callbacks import Signal
 from discern.training.checkpoint_index import write_index
 from discern.training.checkpoints import Checkpoint, read_state
-from discern.training.evaluate import evaluate
 from discern.training.ledger import new_entry
 from discern.training.loop_clock import LoopClock, Window
 from discern.training.meters import Meters
-from discern.training.monitor import validation_figures
 from discern.training.probes import ProbeList
 from discern.training.rank_states import add_other_ranks, share_buffers
 from discern.training.readings import group_rates, step_readings
@@ -30,6 +28,7 @@ from discern.training.stage_length import StageClock, stage_batches
 from discern.training.state_io import capture_state, restore_state
 from discern.training.step import TrainState, train_step
 from discern.training.tensor_trees import all_finite
+from discern.training.validation import plan_figures
 
 __all__ = ["Recorder", "Session", "StagePlan", "StopRequest", "Trainer", "restore_session"]
 
@@ -50,7 +49,7 @@ class Trainer:
         self.state = state
         self.session = session
         self._train_mode = train_mode
-        self._meters = Meters(plan.rules.device, session.world)
+        self._meters = Meters(plan.rules.device, session.world, plan.rules.tally)
         self._accord = session.accord
         self._now = time.monotonic if session.accord is None else session.accord.now
         self._next_save = 0.0
@@ -268,15 +267,7 @@ class Trainer:
         started = time.monotonic()
         model = state.model if state.ema is None else cast("Classifier", state.ema.model)
         share_buffers(session.world, model)
-        table = evaluate(
-            HeadPart(model) if plan.features else model,
-            plan.val_feed,
-            classes=plan.classes,
-            device=plan.rules.device,
-            amp_dtype=plan.rules.amp_dtype,
-            world=session.world,
-        )
-        figures = validation_figures(table, plan.metrics)
+        figures = plan_figures(plan, HeadPart(model) if plan.features else model, session.world)
         if not math.isfinite(figures["loss"]):
             session.recorder.warn(
                 f"the loss on the validation images is not finite at step {state.step}"
@@ -284,7 +275,7 @@ class Trainer:
             return Signal.ROLLBACK
         session.ledger.add(new_entry(state.step, plan.name, progress.epoch, figures))
         self._show_ranking()
-        readings = {f"val/{name}": figures[name] for name in plan.shown_figures}
+        readings = {f"val/{name}": figures.get(name, math.nan) for name in plan.shown_figures}
         progress.readings = {**progress.readings, **readings}
         timing = {"time/evaluation_s": time.monotonic() - started}
         session.recorder.record(state.step, {**readings, **timing})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,26 @@ from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError, ModelError
-from discern.base.names import did_you_mean
 from discern.base.progress_bar import counting_bar
 from discern.compute.device import usable_cores
 from discern.config.request import Request
 from discern.data.fold_split import hold_out_fold
-from discern.data.manifest import MISSING, SPLITS
+from discern.data.head_spec import HeadSpec, is_plain, main_heads
+from discern.data.label_columns import split_strata
+from discern.data.manifest import NO_SPLIT, SPLITS
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.sources import open_source
 from discern.data.split import SplitRule, complete_split
-from discern.training.evaluate import evaluate
+from discern.training.evaluate import Table, evaluate_heads
+from discern.training.joint_scores import joint_record
 from discern.training.material import FeedSettings, Material
-from discern.training.metric_table import metric_record, open_metric
-from discern.training.scores import EvalTable, most_confused_pairs, score_record
+from discern.training.metric_table import open_metrics
+from discern.training.scores import EvalTable, most_confused_pairs
+from discern.training.tag_scores import TagTable
+from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.plan import tell_problems
-from discern.worker.report_content import evaluation_content
+from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import (
     named_pairs,
     open_request,
@@ -35,8 +40,7 @@ from discern.worker.request_values import (
     scoring_precision,
     set_threads,
 )
-from discern.worker.terminal import further_figures
-from discern.workflows.report import write_report
+from discern.worker.terminal import accuracy_name, further_figures, head_lines, heads_text
 
 TRAINED_ON_THESE = (
     "The model was trained on some of these images, so this score is too good; "
@@ -56,9 +60,10 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     set_threads(request)
     amp_dtype = scoring_precision(request)
-    wanted = [open_metric(name) for name in pair_value(request, "tracking.metrics", [])]
     opened = open_model(open_request(request))
-    console.say(f"model    {opened.name}, {len(opened.classes)} classes, on {opened.device}")
+    names = pair_value(request, "tracking.metrics", [])
+    wanted, of_tags = open_metrics([(name, {}) for name in names], opened.heads)
+    console.say(f"model    {opened.name}, {heads_text(opened.heads)}, on {opened.device}")
     scanned = _scan(request, opened, console)
     workers = pair_value(request, "data.workers")
     settings = FeedSettings(
@@ -72,16 +77,24 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     material = Material(manifest, source, opened.preprocess, settings)
     split = _split(request.arguments.get("split"), manifest.split)
     with material.evaluation_feed(split, _batch_size(request, opened)) as feed:
-        table = evaluate(
+        tables = evaluate_heads(
             opened.model,
             feed,
-            classes=opened.classes,
+            heads=[head.spec for head in manifest.heads],
             device=settings.device,
             amp_dtype=amp_dtype,
         )
-    if not np.isfinite(table.losses[table.labeled]).all():
+    if not all(np.isfinite(table.losses[table.labeled]).all() for table in tables.values()):
         raise ModelError("the model gives values that are not finite", where=opened.name)
-    metrics = {"split": split, **score_record(table), **metric_record(table, wanted)}
+    heads = [head.spec for head in manifest.heads]
+    record = joint_record(
+        tables,
+        heads,
+        metrics=wanted,
+        tag_metrics=of_tags,
+        with_confusion=True,
+    )
+    metrics = {"split": split, **record}
     seconds = time.monotonic() - started
     out = request.arguments.get("out")
     warnings = _warnings(request, opened, split)
@@ -89,10 +102,10 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
         console.warn(text)
     if out is not None:
         content = evaluation_content(
-            opened, material, table, metrics, left_out=len(scanned.problems), warnings=warnings
+            opened, material, tables, metrics, left_out=len(scanned.problems), warnings=warnings
         )
-        write_report(Path(out), content)
-    _tell(table, metrics, seconds, out, console)
+        write_any_report(Path(out), content)
+    _tell(tables, metrics, seconds, out, console)
     return {
         "run": None,
         "status": "finished",
@@ -127,7 +140,7 @@ def _scan(request: Request, opened: OpenedModel, console: Console) -> ScannedDat
     data = DataRequest(
         train=request.arguments["data"],
         root=pair_value(request, "data.root"),
-        label=pair_value(request, "data.labels"),
+        label=_label_columns(request, opened),
         on_bad_image=pair_value(request, "data.on_bad_image", "error"),
         split=None,
         source_args=named_pairs(request, "data.source_args"),
@@ -157,7 +170,10 @@ def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
 def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
     """The same images with the splits that training draws by `rule`."""
     manifest = scanned.manifest
-    outcome = complete_split(manifest.ids, manifest.targets, manifest.classes, manifest.split, rule)
+    given = manifest.split != NO_SPLIT
+    drawn = manifest.split == SPLITS.index("train") if given.any() else ~given
+    strata, names = split_strata(manifest.heads, drawn)
+    outcome = complete_split(manifest.ids, strata, names, manifest.split, rule)
     return replace(
         scanned,
         manifest=manifest.with_split(outcome.codes),
@@ -166,42 +182,39 @@ def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
     )
 
 
-def _with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
-    """The same images with the model's class numbers, mapped by name.
+def _label_columns(request: Request, opened: OpenedModel) -> Any:
+    """The label columns: as asked for, else of several heads (or labels) those of the training."""
+    asked = pair_value(request, "data.labels")
+    if asked is not None or is_plain(main_heads(opened.heads)):
+        return asked
+    return opened.scored.labels
 
-    Labels may be class names, other spellings the model knows (ImageNet's ids), or bare numbers.
-    Raises DataError naming a class that the model does not know, or that stands for several.
+
+def _with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
+    """The same images with the model's class numbers, mapped by name, head by head.
+
+    Raises DataError if no label column is one of the model's heads, and as `matched_head` does.
     """
-    manifest = scanned.manifest
-    known = opened.aliases | {name: number for number, name in enumerate(opened.classes)}
-    numeric = all(name.isascii() and name.isdigit() for name in manifest.classes)
-    if numeric and not any(name in known for name in manifest.classes):
-        known = {str(number): number for number in range(len(opened.classes))}
-        console.say("note: the labels are numbers and are taken as the model's class numbers")
-    shared = [name for name in manifest.classes if name in opened.ambiguous]
-    if shared:
-        raise DataError(
-            "a label is the name of several classes",
-            where=request_name(scanned),
-            got=", ".join(shared),
-            hint="label these images by number or by wnid",
-        )
-    unknown = [name for name in manifest.classes if name not in known]
-    if unknown:
-        raise DataError(
-            "the data has a class that the model does not know",
-            where=request_name(scanned),
-            got=", ".join(unknown[:10]),
-            expected=f"{len(opened.classes)} classes: {', '.join(opened.classes[:20])}",
-            hint=did_you_mean(unknown[0], known),
-        )
-    if len(manifest.classes) == 1 and len(opened.classes) > 1:
-        console.warn(f"all images are of one class, {manifest.classes[0]}")
-    numbers = np.array([known[name] for name in manifest.classes], dtype=np.int64)
-    old = manifest.targets
-    targets = np.where(old >= 0, numbers[np.maximum(old, 0)], MISSING) if len(numbers) else old
-    head = replace(manifest.head, classes=opened.classes, targets=targets)
-    return replace(scanned, manifest=replace(manifest, heads=(head,)))
+    main, manifest = main_heads(opened.heads), scanned.manifest
+    where = request_name(scanned)
+    if len(main) == 1 and len(manifest.heads) == 1:
+        pairs = [(main[0], manifest.heads[0])]
+    else:
+        known = {head.name: head for head in manifest.heads}
+        pairs = [(spec, known[spec.name]) for spec in main if spec.name in known]
+        left = [spec.name for spec in main if spec.name not in known]
+        if not pairs:
+            raise DataError(
+                "no label column of the data is a head of the model",
+                where=where,
+                got=", ".join(known),
+                expected=", ".join(left),
+                hint="--set 'data.labels=[NAME, ...]' names the columns",
+            )
+        if left:
+            console.say(f"note: not scored, for there is no such label column: {', '.join(left)}")
+    heads = tuple(matched_head(spec, head, opened, where, console) for spec, head in pairs)
+    return replace(scanned, manifest=replace(manifest, heads=heads))
 
 
 def request_name(scanned: ScannedData) -> str:
@@ -222,19 +235,31 @@ def _split(wanted: str | None, codes: NDArray[np.int8]) -> str:
 
 
 def _tell(
-    table: EvalTable, metrics: dict[str, Any], seconds: float, out: str | None, console: Console
+    tables: Mapping[str, Table],
+    metrics: dict[str, Any],
+    seconds: float,
+    out: str | None,
+    console: Console,
 ) -> None:
+    first = next(iter(tables.values()))
+    kinds = [HeadSpec(n, "multi" if isinstance(t, TagTable) else "single", t.classes)
+             for n, t in tables.items()]  # fmt: skip
     score = (
-        f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} images of {metrics['split']} "
-        f"(95 %: {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
+        f"{accuracy_name(kinds)} {metrics['accuracy']:.4f} on {metrics['count']} images of "
+        f"{metrics['split']} (95 %: {metrics['accuracy_low']:.4f} to "
+        f"{metrics['accuracy_high']:.4f})"
     )
     console.result(console.paint(score, "bold"))
-    rate = len(table.positions) / seconds
-    console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']}, {rate:.0f} img/s")
+    rate = len(first) / seconds
+    top5 = "" if metrics["top5"] is None else f"top-5 {metrics['top5']:.4f}, "
+    console.say(f"  {top5}loss {metrics['loss']}, {rate:.0f} img/s")
     further = further_figures(metrics)
     if further is not None:
         console.say(f"  {further}")
-    for pair in most_confused_pairs(table, 5):
-        console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
+    for line in head_lines(metrics):
+        console.say(f"  {line}")
+    for table in tables.values():
+        for pair in most_confused_pairs(table, 5) if isinstance(table, EvalTable) else ():
+            console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
     if out is not None:
         console.say(f"report   {out}/index.html")

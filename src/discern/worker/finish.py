@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +14,44 @@ from torch import Tensor
 from discern.base.console import Console
 from discern.base.errors import RunError
 from discern.config.schema import StageConfig
+from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.images import Pixels
+from discern.data.manifest import YES
 from discern.exporting.bundle import save_bundle
-from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
+from discern.exporting.content import BundleContent, GoldenImage
 from discern.models.catalogue import BuiltModel
 from discern.track.run import RunWriter
 from discern.training.checkpoints import read_checkpoint
-from discern.training.evaluate import evaluate, evaluation_batch
+from discern.training.evaluate import Table, evaluation_batch
+from discern.training.joint_scores import joint_figures, joint_record
 from discern.training.ledger import Entry
 from discern.training.material import Material
-from discern.training.metric_table import metric_record
-from discern.training.monitor import Monitor, monitored_metrics, validation_figures
-from discern.training.scores import EvalTable, most_confused_pairs, score_record
-from discern.training.stages import Training
+from discern.training.monitor import Monitor
+from discern.training.scores import EvalTable, most_confused_pairs
+from discern.training.stages import Training, stage_metrics
 from discern.training.trainer import Session
+from discern.training.validation import HeadFeeds, score_heads
 from discern.worker.plan import TrainingPlan, plan_metrics
-from discern.worker.report_content import report_content
+from discern.worker.report_content import add_confusion_images, report_content, write_any_report
 from discern.worker.soup import follow_soup, keep_soup, soup_line
-from discern.worker.terminal import further_figures
-from discern.workflows.report import write_report
+from discern.worker.terminal import accuracy_name, further_figures, head_lines
 
 GOLDEN_IMAGES = 16
 
 
-def _scores(plan: TrainingPlan, split: str, table: EvalTable) -> dict[str, Any]:
+def _scores(
+    plan: TrainingPlan, heads: Sequence[HeadSpec], split: str, tables: Mapping[str, Table]
+) -> dict[str, Any]:
     """The scores that are always there, and the figures that the config asks for."""
-    further = metric_record(table, plan_metrics(plan))
-    return {"split": split, **score_record(table), **further}
+    metrics, tag_metrics = plan_metrics(plan)
+    record = joint_record(
+        tables,
+        heads,
+        metrics=metrics,
+        tag_metrics=tag_metrics,
+        with_confusion=True,
+    )
+    return {"split": split, **record}
 
 
 def finish_run(
@@ -56,6 +67,7 @@ def finish_run(
 
     Gives the object that `--json` prints.
     """
+    heads = training.material.heads
     name, stage = last_training(plan)
     monitor = session.ledger.monitors[name]
     best = keep_best(training, session, monitor)
@@ -65,16 +77,16 @@ def finish_run(
         )
         console.say(soup_line(plan.choices["soup"]))
     tables = final_tables(plan, training)
-    table = tables["test"]
-    if not np.isfinite(table.losses[table.labeled]).all():
+    reported = tables["test"]
+    if not all(np.isfinite(t.losses[t.labeled]).all() for t in reported.values()):
         raise RunError(
             "the kept model gives values that are not finite",
             where=f"step {best.step}",
             hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
         )
     val = tables.get(training.material.settings.val_split)
-    metrics = _scores(plan, plan.scanned.reported, table)
-    val_metrics = None if val is None else _scores(plan, "val", val)
+    metrics = _scores(plan, heads, plan.scanned.reported, reported)
+    val_metrics = None if val is None else _scores(plan, heads, "val", val)
     seconds = time.monotonic() - started
     writer.update(
         metrics=metrics,
@@ -86,8 +98,9 @@ def finish_run(
         seconds={"whole": seconds, "training": session.train_seconds},
     )  # fmt: skip
     writer.flush(sync=True)
-    content = report_content(plan, training.material, table, writer, metrics, val_metrics)
-    write_report(writer.path / "report", content)
+    content = report_content(plan, training.material, reported, writer, metrics, val_metrics)
+    write_any_report(writer.path / "report", content)
+    add_confusion_images(writer, reported, heads, best.step)
     _bundle(plan, built, training, writer, metrics)
     outcome = {
         "run": writer.run.id,
@@ -100,7 +113,7 @@ def finish_run(
         "seconds": round(seconds, 3),
         "training_seconds": round(session.train_seconds, 3),
     }
-    _tell(plan, table, outcome, console)
+    _tell(plan, reported, heads, outcome, console)
     return outcome
 
 
@@ -109,7 +122,7 @@ def last_training(plan: TrainingPlan) -> tuple[str, StageConfig]:
     return [item for item in plan.config.stages.items() if item[1].kind == "train"][-1]
 
 
-def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]:
+def final_tables(plan: TrainingPlan, training: Training) -> dict[str, dict[str, Table]]:
     """Rank 0's weights scored by all ranks, on every image of the splits that were held out."""
     _, stage = last_training(plan)
     if stage.soup is not None and not training.world.leads:
@@ -124,8 +137,15 @@ def final_tables(plan: TrainingPlan, training: Training) -> dict[str, EvalTable]
 
 def _chosen_by(training: Training, stage: StageConfig) -> Callable[[], Mapping[str, float]]:
     """Scores the weights of the moment on the images that the model is chosen by."""
-    split, metrics = training.material.settings.val_split, monitored_metrics([stage.monitor])
-    return lambda: validation_figures(_evaluate(training, split, stage.batch_size), metrics)
+    split, heads = training.material.settings.val_split, training.material.heads
+    metrics, tag_metrics = stage_metrics(training.config, heads)
+
+    def figures() -> Mapping[str, float]:
+        tables = _evaluate(training, split, stage.batch_size)
+        record = joint_record(tables, heads, metrics=metrics, tag_metrics=tag_metrics)
+        return joint_figures(record, heads)
+
+    return figures
 
 
 def keep_best(training: Training, session: Session, monitor: Monitor) -> Entry:
@@ -157,16 +177,13 @@ def weights_hash(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _evaluate(training: Training, split: str, batch_size: int) -> EvalTable:
+def _evaluate(training: Training, split: str, batch_size: int) -> dict[str, Table]:
     """Full precision, whatever the training's: the scores are those of the bundle's own logits."""
-    material = training.material
-    with material.evaluation_feed(split, evaluation_batch(batch_size)) as feed:
-        return evaluate(
-            training.model,
-            feed,
-            classes=material.manifest.classes,
-            device=training.device,
-            world=training.world,
+    material, size = training.material, evaluation_batch(batch_size)
+    feed, side_feed = material.evaluation_feed(split, size), material.side_feed(split, size)
+    with HeadFeeds(feed=feed, side_feed=side_feed) as feeds:
+        return score_heads(
+            training.model, feeds, material.heads, training.device, world=training.world
         )
 
 
@@ -183,7 +200,7 @@ def _bundle(
         architecture=built.architecture,
         arguments=built.arguments,
         changes=built.changes.record(),
-        heads=tuple(HeadRecord(head.name, head.kind, head.classes) for head in manifest.heads),
+        heads=training.material.heads,
         preprocess=training.material.preprocess,
         golden_images=golden_images(training.material),
         weights_license=built.license,
@@ -192,7 +209,7 @@ def _bundle(
         trained_on={
             "data": plan.scanned.name,
             "layout": manifest.layout,
-            "images": {split: sum(n.values()) for split, n in manifest.counts().items()},
+            "images": manifest.sizes(),
             "images_hash": manifest.hash,
             "reported": plan.scanned.reported,
             "random_split": plan.scanned.random_split,
@@ -203,17 +220,19 @@ def _bundle(
 
 
 def golden_images(material: Material) -> tuple[GoldenImage, ...]:
-    """Images of the reported split, one per class in turn, that a bundle carries."""
-    positions = material.positions("test")
-    targets = material.manifest.targets[positions]
+    """Images of the reported split, one per class (of the first head) in turn, for a bundle."""
+    positions, head = material.positions("test"), material.manifest.heads[0]
+    targets = head.targets[positions]
     chosen: list[int] = []
     for place in range(GOLDEN_IMAGES):
-        for label in range(len(material.manifest.classes)):
-            rows = positions[targets == label]
-            if place < len(rows):
+        for label in range(len(head.classes)):
+            has = targets == label if head.kind == "single" else targets[:, label] >= YES
+            rows = positions[has]
+            if place < len(rows) and int(rows[place]) not in chosen:
                 chosen.append(int(rows[place]))
         if len(chosen) >= GOLDEN_IMAGES:
             break
+    chosen = chosen or positions[:GOLDEN_IMAGES].tolist()
     images = []
     for position in chosen[:GOLDEN_IMAGES]:
         image: bytes | Pixels = material.source.read(position)
@@ -221,23 +240,35 @@ def golden_images(material: Material) -> tuple[GoldenImage, ...]:
     return tuple(images)
 
 
-def _tell(plan: TrainingPlan, table: EvalTable, outcome: dict[str, Any], console: Console) -> None:
+def _tell(
+    plan: TrainingPlan,
+    tables: Mapping[str, Table],
+    heads: Sequence[HeadSpec],
+    outcome: dict[str, Any],
+    console: Console,
+) -> None:
     metrics = outcome["metrics"]
+    what = accuracy_name(heads)
     score = (
-        f"accuracy {metrics['accuracy']:.4f} on {metrics['count']} {metrics['split']} images "
+        f"{what} {metrics['accuracy']:.4f} on {metrics['count']} {metrics['split']} images "
         f"(95 %: {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
     )
     console.result(console.paint(score, "bold"))
     if plan.chosen_on_reported:
         console.warn("chosen on the test images: this score is too good")
     drawn = "drawn at random from all images" if plan.scanned.random_split else "as given"
-    console.say(f"  top-5 {metrics['top5']:.4f}, loss {metrics['loss']:.4f}; the split is {drawn}")
+    top5 = "" if metrics["top5"] is None else f"top-5 {metrics['top5']:.4f}, "
+    console.say(f"  {top5}loss {metrics['loss']:.4f}; the split is {drawn}")
     further = further_figures(metrics)
     if further is not None:
         console.say(f"  {further}")
-    pairs = most_confused_pairs(table, 5)
-    if pairs:
-        console.say("most confused")
+    for line in head_lines(metrics):
+        console.say(f"  {line}")
+    for head in main_heads(heads):
+        table = tables[head.name]
+        pairs = most_confused_pairs(table, 5) if isinstance(table, EvalTable) else ()
+        if pairs:
+            console.say("most confused" + (f", {head.name}" if len(heads) > 1 else ""))
         for pair in pairs:
             console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
     run = outcome["run"]

@@ -29,6 +29,7 @@ from discern.training.stages import (
     probe_precision,
     stage_state,
 )
+from discern.training.validation import HeadFeeds
 from discern.worker.plan import (
     allow_flip,
     build_network,
@@ -53,7 +54,7 @@ def lr_find_verb(request: Request, console: Console) -> int:
     plan = plan_training(request, console)
     built = build_network(plan)
     material = make_material(plan, built, choose_preprocess(plan, built), flip=allow_flip(plan))
-    check_stages(plan.config, built.model, plan.scanned.manifest)
+    check_stages(plan.config, built.model, material)
     device = plan.device.torch_device
     precision, reason = probe_precision(plan.config, built.model, material, device)
     training = Training(
@@ -69,7 +70,8 @@ def lr_find_verb(request: Request, console: Console) -> int:
     # The very batches, draws and random states that this stage would begin with.
     seed_everything(derive_seed(plan.config.seed, "stage", 0))
     parts = plan_stage(training, name, stage, 0)
-    with parts.feed, parts.val_feed, counting_bar(console, "raising the rate") as progress:
+    feeds = HeadFeeds(feed=parts.val_feed, side_feed=parts.side_feed)
+    with parts.feed, feeds, counting_bar(console, "raising the rate") as progress:
         sweep = asked_sweep(request.arguments, stage, parts.feed.batches)
         curve = find_rate(
             stage_state(training, stage, parts, 0, 0),

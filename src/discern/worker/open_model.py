@@ -15,9 +15,11 @@ from discern.base.errors import ConfigError, ModelError, RunError
 from discern.base.plugins import is_import_path
 from discern.compute.device import DeviceChoice, choose_device
 from discern.data.fold_split import FoldRule
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.data.split import SplitRule
 from discern.exporting.bundle import open_bundle
+from discern.exporting.content import head_widths, single_head
 from discern.exporting.predictor import Predictor
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
@@ -60,6 +62,7 @@ class ScoredWith:
     folds: FoldRule | None = None
     batch_size: int = 64
     channels_last: bool = False
+    labels: Any = None  # the label columns, as the run's config names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +75,23 @@ class OpenedModel:
     name: str
     model: Classifier
     preprocess: Preprocess
-    classes: tuple[str, ...]
+    heads: tuple[HeadSpec, ...]
     device: DeviceChoice
     aliases: dict[str, int] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     scored: ScoredWith = field(default_factory=ScoredWith)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of the only head. Raises ModelError for several."""
+        return single_head(self.heads, self.name).classes
 
     def predictor(self, amp_dtype: torch.dtype | None = None) -> Predictor:
         """The same model for single images; `amp_dtype`: what autocast casts to, None does not."""
         return Predictor(
             self.model,
             self.preprocess,
-            self.classes,
+            self.heads,
             device=self.device.torch_device,
             amp_dtype=amp_dtype,
         )
@@ -126,7 +134,7 @@ def _try_size(opened: OpenedModel, preprocess: Preprocess) -> None:
 def _open_bundle(path: Path, device: DeviceChoice, trusted: str | None = None) -> OpenedModel:
     bundle = open_bundle(path, trusted=trusted)
     model = bundle.model.to(device.torch_device).eval()
-    return OpenedModel(str(path), model, bundle.preprocess, bundle.classes, device)
+    return OpenedModel(str(path), model, bundle.preprocess, bundle.heads, device)
 
 
 def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
@@ -174,6 +182,7 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
         folds=_fold_rule(data),
         batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
         channels_last=compute["channels_last"],
+        labels=data.get("labels"),
     )
     if scored.channels_last:
         opened.model.to(memory_format=torch.channels_last)
@@ -194,13 +203,16 @@ def _fold_rule(data: dict[str, Any]) -> FoldRule | None:
 def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
     checkpoint = read_checkpoint(path)
     record = json.loads((path.parent.parent / "run.json").read_text(encoding="utf-8"))
-    config, classes = record["config"], tuple(record["classes"])
+    config, heads = record["config"], stored_heads(record)
     data, model = config["data"], config["model"]
     height, width = data["image_size"]
     request = stored_request(
-        model, record.get("choices") or {}, num_classes=len(classes), channels=data["channels"]
+        model,
+        record.get("choices") or {},
+        num_classes=sum(head.width for head in heads),
+        channels=data["channels"],
     )
-    built = build_model(replace(request, image_size=(height, width)))
+    built = build_model(replace(request, heads=head_widths(heads), image_size=(height, width)))
     try:
         built.model.load_state_dict(checkpoint.tensors.get("ema") or checkpoint.tensors["model"])
     except (RuntimeError, KeyError) as error:
@@ -218,7 +230,14 @@ def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
         per_image=record.get("choices", {}).get("normalization", {}).get("per_image", False),
     )
     model_on_device = built.model.to(device.torch_device).eval()
-    return _as_scored(OpenedModel(str(path), model_on_device, preprocess, classes, device), record)
+    return _as_scored(OpenedModel(str(path), model_on_device, preprocess, heads, device), record)
+
+
+def stored_heads(record: dict[str, Any]) -> tuple[HeadSpec, ...]:
+    """The heads of a run by its record; an older one has the classes of its only head."""
+    if "heads" in record:
+        return tuple(HeadSpec.from_record(head) for head in record["heads"])
+    return (HeadSpec("label", "single", tuple(record["classes"])),)
 
 
 def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
@@ -249,7 +268,8 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
             hint="--classes FILE.csv names other classes than ImageNet's",
         )
     model = built.model.to(device.torch_device).eval()
-    return OpenedModel(request.model, model, built.preprocess, names, device, aliases, ambiguous)
+    heads = (HeadSpec("label", "single", names),)
+    return OpenedModel(request.model, model, built.preprocess, heads, device, aliases, ambiguous)
 
 
 def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int], frozenset[str]]:

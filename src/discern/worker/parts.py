@@ -16,7 +16,7 @@ from discern.training.trainers import open_trainer
 _GIVEN_MODEL = ("num_classes", "channels", "image_size")
 _GIVEN_AUGMENT = ("context",)
 _GIVEN_OBJECTIVE = (
-    "kind", "class_counts", "num_classes", "feature_dim", "output", "targets",
+    "kind", "class_counts", "num_classes", "feature_dim", "output", "targets", "whole",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def check_parts(config: RunConfig) -> None:
         where = f"stages.{name}"
         _check(stage.augment, f"{where}.augment", _GIVEN_AUGMENT)
         _check(stage.objective, f"{where}.objective", _GIVEN_OBJECTIVE)
+        for head, wish in stage.heads.items():
+            _check(wish.objective, f"{where}.heads.{head}.objective", _GIVEN_OBJECTIVE)
         open_trainer(stage.trainer.name, stage.trainer.args)
     for metric in config.tracking.metrics:
         if is_import_path(metric.name):
@@ -44,8 +46,8 @@ def check_parts(config: RunConfig) -> None:
         _check(callback, f"tracking.callbacks.{place}", ())
 
 
-def _check(spec: Spec, where: str, given: tuple[str, ...]) -> None:
-    if not is_import_path(spec.name):
+def _check(spec: Spec | None, where: str, given: tuple[str, ...]) -> None:
+    if spec is None or not is_import_path(spec.name):
         return
     target = open_import_path(spec.name, where=where)
     check_arguments(target, spec.args, where=f"{where} '{spec.name}'", given=given)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
@@ -35,16 +37,19 @@ from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.fold_choice import choose_folds
 from discern.data.fold_split import FoldRule
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
-from discern.data.manifest import SPLITS
+from discern.data.label_columns import split_strata
+from discern.data.manifest import SPLITS, Head
 from discern.data.mirror import mirror_test
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.augment import Policy
+from discern.feed.side_heads import side_head_specs
 from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.models.recompute import recompute_activations
 from discern.training.material import FeedSettings, Material
-from discern.training.metric_table import Metric, open_metric
+from discern.training.metric_table import Metric, open_metrics
 from discern.worker.network import default_weights, network_request
 from discern.worker.parts import check_parts
 from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
@@ -98,7 +103,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     facts = RecipeFacts(
         side=side,
         train_count=len(scanned.manifest.positions("train")),
-        classes=len(scanned.manifest.classes),
+        classes=sum(len(head.classes) for head in scanned.manifest.heads),
         model=name,
         own_network=is_own_network(name),
         pretrained=weights != "none",
@@ -144,7 +149,7 @@ def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedD
         val=None if data.val == CHOOSE_ON_TEST else data.val,
         test=data.test,
         root=data.root,
-        classes=None if data.classes is None else tuple(data.classes),
+        classes=_listed_classes(data),
         label=data.labels,
         on_bad_image=data.on_bad_image,
         split=rule,
@@ -182,6 +187,14 @@ def _fold_rule(data: DataConfig) -> FoldRule:
         inner_val=data.inner_val_share,
         seed=data.split_seed,
     )
+
+
+def _listed_classes(data: DataConfig) -> Any:
+    """The class names that the config lists: in order, of several label columns by column."""
+    given = data.classes
+    if given is None or isinstance(given, dict):
+        return given
+    return tuple(given)
 
 
 def tell_problems(scanned: ScannedData, console: Console) -> None:
@@ -222,9 +235,10 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
     """
     config, scanned = plan.config, plan.scanned
     seed_everything(derive_seed(config.seed, "weights"))
+    widths = {head.name: head.width for head in network_heads(plan)}
     request = network_request(
         config.model,
-        num_classes=len(scanned.manifest.classes),
+        num_classes=sum(widths.values()),
         channels=config.data.channels or scanned.facts.channels,
         device=plan.device.torch_device,
         choices=plan.choices,
@@ -233,6 +247,7 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
     built = build_model(
         replace(
             request,
+            heads=widths if len(widths) > 1 else {},
             image_size=_image_size(config.data, scanned, pretrained=own_size),
             weights=request.weights if filled else "none",
             enlarge=config.data.image_size is None,
@@ -246,6 +261,12 @@ def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:
     if config.compute.grad_checkpointing:
         recompute_activations(built.model)
     return built
+
+
+def network_heads(plan: TrainingPlan) -> tuple[HeadSpec, ...]:
+    """What the network answers: the label columns, then the side heads. Raises ConfigError."""
+    main = tuple(head.spec for head in plan.scanned.manifest.heads)
+    return (*main, *side_head_specs(plan.config.data.side_heads, main))
 
 
 def _image_size(
@@ -320,6 +341,7 @@ def make_material(
         val_split="test" if plan.chosen_on_reported else "val",
         rank=plan.world.rank,
         ranks=plan.world.ranks,
+        side_heads=tuple(plan.config.data.side_heads),
     )
     material = Material(plan.scanned.manifest, plan.source, preprocess, settings)
     # Pretrained weights keep the normalization that they were trained under.
@@ -361,15 +383,36 @@ def _as_augmented(plan: TrainingPlan, material: Material) -> Preprocess:
 
 
 def allow_flip(plan: TrainingPlan) -> bool:
-    """Whether mirror images keep their class: measured once, then reread."""
+    """Whether mirror images keep their class: measured once, then reread.
+
+    Of several heads all must keep it. A side head that tells turned images would not know a mirror
+    image that it was not told of.
+    """
     if "mirror" not in plan.choices:
-        manifest = plan.scanned.manifest
-        positions = manifest.positions("train")
-        result = mirror_test(plan.source, positions, manifest.targets[positions], plan.config.seed)
-        plan.choices["mirror"] = result.record()
-    return bool(plan.choices["mirror"]["allowed"])
+        heads, rows = plan.scanned.manifest.heads, plan.scanned.manifest.positions("train")
+        results = [
+            mirror_test(plan.source, rows[targets >= 0], targets[targets >= 0], plan.config.seed)
+            for targets in (_answers(head, rows) for head in heads)
+        ]
+        refused = [result for result in results if not result.allowed]
+        plan.choices["mirror"] = (refused or results)[0].record()
+    turned = {"rotation", "class_rotation"} & set(plan.config.data.side_heads)
+    return bool(plan.choices["mirror"]["allowed"]) and not turned
 
 
-def plan_metrics(plan: TrainingPlan) -> list[Metric]:
-    """The further figures that the config asks for. Raises ConfigError for an unknown one."""
-    return [open_metric(spec.name, spec.args) for spec in plan.config.tracking.metrics]
+def _answers(head: Head, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each answer to a head at `rows`, -1 unlabeled: its class, or labels."""
+    if head.kind == "single":
+        return np.asarray(head.targets[rows])
+    numbers, _ = split_strata([head], np.ones(len(head.targets), dtype=np.bool_))
+    return numbers[rows]
+
+
+def plan_metrics(plan: TrainingPlan) -> tuple[list[Metric], list[Metric]]:
+    """The further figures that the config asks for, of each kind of head there is.
+
+    (Those of one label an image, those of several.) Raises ConfigError for one that no head has.
+    """
+    return open_metrics(
+        [(spec.name, spec.args) for spec in plan.config.tracking.metrics], network_heads(plan)
+    )

@@ -70,23 +70,50 @@ def expand_images(given: list[str]) -> list[Path]:
 
 
 def row_as_text(row: dict[str, Any]) -> str:
-    """One image's name and its classes with probabilities, best first."""
+    """One image's name and its classes with probabilities, best first; of several heads each's.
+
+    Of several labels an image those that count as there are marked with a star.
+    """
     lines = [str(row["image"])]
-    lines += [f"  {entry['probability']:7.4f}  {entry['class']}" for entry in row["top"]]
+    for head, answer in _answers(row).items():
+        if head:
+            lines.append(f"  {head}")
+        there = {entry["class"] for entry in answer.get("labels", ())}
+        for entry in answer["top"]:
+            star = " *" if entry["class"] in there else ""
+            lines.append(f"  {entry['probability']:7.4f}  {entry['class']}{star}")
     return "\n".join(lines)
 
 
+def _answers(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The answers in `row` by head name; that of the only head by no name."""
+    found: dict[str, dict[str, Any]] = row.get("heads") or {"": row}
+    return found
+
+
 def rows_as_csv(rows: list[dict[str, Any]]) -> str:
-    """A line per image: image, class, probability, then the further classes."""
-    count = max((len(row["top"]) for row in rows), default=0)
+    """A line per image: image, class, probability, then the further classes.
+
+    Of several labels an image `labels`, joined by `;`, stands before them; of several heads each
+    column begins with the head's name and a dot.
+    """
+    header = ["image"]
+    answers = _answers(rows[0]) if rows else {}
+    for head, answer in answers.items():
+        before = f"{head}." if head else ""
+        names = ["labels"] if "labels" in answer else []
+        count = max(len(_answers(row)[head]["top"]) for row in rows)
+        names += [name for k in range(1, count + 1) for name in (f"class{k}", f"probability{k}")]
+        header += [before + name for name in names]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["image"] + [name for k in range(1, count + 1) for name in (f"class{k}", f"probability{k}")]
-    )
+    writer.writerow([csv_cell(name) for name in header])
     for row in rows:
         cells = [csv_cell(str(row["image"]))]
-        for entry in row["top"]:
-            cells += [csv_cell(entry["class"]), f"{entry['probability']:.6f}"]
+        for answer in _answers(row).values():
+            if "labels" in answer:
+                cells.append(csv_cell(";".join(entry["class"] for entry in answer["labels"])))
+            for entry in answer["top"]:
+                cells += [csv_cell(entry["class"]), f"{entry['probability']:.6f}"]
         writer.writerow(cells)
     return stream.getvalue()

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess, decode_image, viewable
 from discern.data.pixel_arrays import viewable_note
 from discern.data.sources import Source
 from discern.track.run import RunWriter
+from discern.training.evaluate import Table
+from discern.training.joint_scores import MATRIX_CLASSES
 from discern.training.material import Material
 from discern.training.scores import EvalTable
 from discern.worker.open_model import OpenedModel
 from discern.worker.plan import TrainingPlan
-from discern.workflows.report import ReportContent
+from discern.workflows.heads_report import (
+    HeadsReportContent,
+    table_picture,
+    write_heads_report,
+)
+from discern.workflows.report import ReportContent, write_report
+
+AnyReport: TypeAlias = ReportContent | HeadsReportContent
 
 FEW_IMAGES = 100  # below this the 95 % interval spans some twenty points
 _CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy")
+
+
+def _shown(series: str) -> bool:
+    """The curves of a report: loss, accuracy and rate, and each head's."""
+    return series in _CURVES or series.endswith(("/accuracy", "/loss"))
+
 
 _RESIZED = {
     "mixed": "antialiased; in training linear where photos hardly shrink",
@@ -27,23 +44,25 @@ _RESIZED = {
 def report_content(
     plan: TrainingPlan,
     material: Material,
-    table: EvalTable,
+    tables: Mapping[str, Table],
     writer: RunWriter,
     metrics: dict[str, Any],
     val_metrics: dict[str, Any] | None,
-) -> ReportContent:
+) -> AnyReport:
     """What the report of a finished training shows."""
     series = writer.run.read_all()
     run = writer.run.id
-    return ReportContent(
+    names, ids = _images(material, tables)
+    return _content(
         title=f"{run}: {plan.config.model.name} on {plan.scanned.name}",
-        table=table,
-        names=[material.source.name(int(position)) for position in table.positions],
-        ids=material.manifest.ids[table.positions].tolist(),
+        tables=tables,
+        heads=material.heads,
+        names=names,
+        ids=ids,
         metrics=metrics,
         val_metrics=val_metrics,
         curves={
-            name: (series[name].steps, series[name].values) for name in _CURVES if name in series
+            name: (found.steps, found.values) for name, found in series.items() if _shown(name)
         },
         facts=_facts(plan, material),
         environment=_environment(writer.run.record),
@@ -59,10 +78,47 @@ def report_content(
     )
 
 
+def _content(*, tables: Mapping[str, Table], heads: Sequence[HeadSpec], **common: Any) -> AnyReport:
+    """The content of a report: of one head of one label an image, or of heads."""
+    table = tables[heads[0].name]
+    if len(heads) == 1 and isinstance(table, EvalTable):
+        return ReportContent(table=table, **common)
+    return HeadsReportContent(tables=tables, heads=heads, **common)
+
+
+def write_any_report(folder: Path, content: AnyReport) -> None:
+    """Write the report to `folder`, replacing an older report there."""
+    if isinstance(content, ReportContent):
+        write_report(folder, content)
+    else:
+        write_heads_report(folder, content)
+
+
+def _images(material: Material, tables: Mapping[str, Table]) -> tuple[list[str], list[str]]:
+    """Name and id of each scored image: those of the first head, and so of every head."""
+    positions = next(iter(tables.values())).positions
+    names = [material.source.name(int(position)) for position in positions]
+    return names, material.manifest.ids[positions].tolist()
+
+
+def add_confusion_images(
+    writer: RunWriter, tables: Mapping[str, Table], heads: Sequence[HeadSpec], step: int
+) -> None:
+    """Each head's confusion matrix into the event files: shares of the true class, class names."""
+    if writer.events is None:
+        return
+    for head in heads:
+        table = tables.get(head.name)
+        if table is None or not table.labeled.any() or head.width > MATRIX_CLASSES:
+            continue
+        tag = "confusion" if len(heads) == 1 else f"confusion/{head.name}"
+        writer.events.add_image(tag, table_picture(table), step)
+
+
 def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
     scanned, preprocess = plan.scanned, material.preprocess
     precision = plan.choices["precision"]
-    counts = {split: sum(numbers.values()) for split, numbers in scanned.manifest.counts().items()}
+    counts = scanned.manifest.sizes()
     drawn = f"drawn at random, stratified, seed {plan.config.data.split_seed}"
     return {
         "data": scanned.manifest.layout,
@@ -111,19 +167,21 @@ def _data_warnings(left_out: int, metrics: dict[str, Any]) -> list[str]:
 def evaluation_content(
     opened: OpenedModel,
     material: Material,
-    table: EvalTable,
+    tables: Mapping[str, Table],
     metrics: dict[str, Any],
     *,
     left_out: int = 0,
     warnings: tuple[str, ...] = (),
-) -> ReportContent:
+) -> AnyReport:
     """What the report of `discern eval` shows. `left_out`: how many images could not be read."""
     preprocess = material.preprocess
-    return ReportContent(
+    names, ids = _images(material, tables)
+    return _content(
         title=f"{opened.name} on {material.manifest.layout}",
-        table=table,
-        names=[material.source.name(int(position)) for position in table.positions],
-        ids=material.manifest.ids[table.positions].tolist(),
+        tables=tables,
+        heads=tuple(head for head in opened.heads if head.name in tables),
+        names=names,
+        ids=ids,
         metrics=metrics,
         facts={
             "data": material.manifest.layout,

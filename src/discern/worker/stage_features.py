@@ -43,6 +43,7 @@ def _choices(
             model,
             FeaturePlan(
                 augment=material.augmentation(stage.augment.name, stage.augment.args),
+                side_heads=any(head.side for head in material.heads),
                 mixed=stage.mixup > 0.0 or stage.cutmix > 0.0,
                 images=len(material.positions("train")),
                 scored=len(material.positions(material.settings.val_split)),

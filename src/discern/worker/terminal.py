@@ -7,12 +7,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from discern.base.console import Console
+from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.training.callbacks import Callback, Progress
 
 _REDRAW_S = 0.1
 _MOST_RATES = 3
 
-_SCORES = ("split", "count", "accuracy", "accuracy_low", "accuracy_high", "top5", "loss")
+_SCORES = ("split", "count", "accuracy", "accuracy_low", "accuracy_high", "top5", "loss", "heads")
+# Of a head beside others: where it stands, and the matrix, which is no line.
+_OF_HEADS = ("side", "confusion")
+
+
+def heads_text(heads: Sequence[HeadSpec]) -> str:
+    """What is asked of an image: classes, or the heads with theirs."""
+    if is_plain(heads):
+        return f"{heads[0].width} classes"
+    kinds = {"single": "classes", "multi": "labels"}
+    told = (f"{h.name} ({h.width} {'made classes' if h.side else kinds[h.kind]})" for h in heads)
+    return ", ".join(told)
+
+
+def accuracy_name(heads: Sequence[HeadSpec]) -> str:
+    """What the one accuracy of a network is, for people."""
+    main = main_heads(heads)
+    if len(main) > 1:
+        return f"accuracy, mean of {len(main)} heads,"
+    return "accuracy (all labels right)" if main[0].kind == "multi" else "accuracy"
+
+
+def head_lines(metrics: dict[str, Any]) -> list[str]:
+    """A line for each of several heads: its accuracy, its interval, further figures."""
+    lines = []
+    for name, own in metrics.get("heads", {}).items():
+        side = ", a side head" if own.get("side") else ""
+        line = (
+            f"{name}: accuracy {own['accuracy']:.4f} on {own['count']} images (95 %: "
+            f"{own['accuracy_low']:.4f} to {own['accuracy_high']:.4f}){side}"
+        )
+        further = further_figures({k: v for k, v in own.items() if k not in _OF_HEADS})
+        lines.append(line if further is None else f"{line}; {further}")
+    return lines
 
 
 def further_figures(metrics: dict[str, Any]) -> str | None:

@@ -39,6 +39,7 @@ from discern.worker.plan import (
     build_network,
     choose_preprocess,
     make_material,
+    network_heads,
     plan_metrics,
     plan_training,
 )
@@ -63,6 +64,7 @@ from discern.worker.resume import (
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features, feature_lines
+from discern.worker.terminal import heads_text
 
 
 def train_verb(request: Request, console: Console) -> int:
@@ -108,7 +110,7 @@ def _prepare(plan: TrainingPlan, run: Run | None) -> _Parts:
     preprocess = choose_preprocess(plan, built)
     flip = allow_flip(plan)
     material = make_material(plan, built, preprocess, flip=flip)
-    check_stages(plan.config, built.model, plan.scanned.manifest)
+    check_stages(plan.config, built.model, material)
     check_batches(plan.config, material, plan.world)
     plan_metrics(plan)
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
@@ -130,7 +132,7 @@ def _announce(
 ) -> None:
     manifest, preprocess = plan.scanned.manifest, material.preprocess
     counts = ", ".join(f"{split} {count}" for split, count in split_counts(plan).items())
-    console.say(f"data     {manifest.layout}: {len(manifest.classes)} classes, {counts}")
+    console.say(f"data     {manifest.layout}: {heads_text(material.heads)}, {counts}")
     size = f"{preprocess.height}x{preprocess.width}x{preprocess.channels}"
     size += "" if preprocess.depth == 8 else f" in {preprocess.depth} bit"
     parameters = sum(p.numel() for p in built.model.parameters())
@@ -192,7 +194,8 @@ def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Pa
             "images_hash": plan.scanned.manifest.hash,
             "layout": plan.scanned.manifest.layout,
             "split": _split_record(plan),
-            "classes": list(plan.scanned.manifest.classes),
+            "classes": list(plan.scanned.manifest.heads[0].classes),
+            "heads": [head.record() for head in network_heads(plan)],
             "recipe": plan.recipe,
             "config": stored_config(plan, None),
             "origins": origin_record(plan.resolved),

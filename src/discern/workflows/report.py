@@ -65,21 +65,27 @@ class ReportContent:
 def write_report(folder: Path, content: ReportContent) -> None:
     """Write the report to `folder`, replacing an older report there."""
     with replaced_folder(folder, marker=MARKER) as temporary:
-        (temporary / "per_class.csv").write_text(per_class_csv(content.table), encoding="utf-8")
-        (temporary / "confusion.csv").write_text(confusion_csv(content.table), encoding="utf-8")
-        _write_predictions(temporary, content)
-        confusion = confusion_picture(confusion_matrix(content.table), content.table.classes)
-        (temporary / "confusion.png").write_bytes(confusion)
-        curves = curves_picture(content.curves) if content.curves else None
-        if curves is not None:
-            (temporary / "curves.png").write_bytes(curves)
-        (temporary / MARKER).write_text(
-            json.dumps(report_record(content), indent=2, ensure_ascii=False, allow_nan=False)
-            + "\n",
-            encoding="utf-8",
-        )
-        page = render_page(content)
-        (temporary / "index.html").write_text(page, encoding="utf-8")
+        write_files(temporary, content)
+
+
+def write_files(folder: Path, content: ReportContent) -> None:
+    """Write the report's files into `folder`, which is there."""
+    (folder / "per_class.csv").write_text(per_class_csv(content.table), encoding="utf-8")
+    (folder / "confusion.csv").write_text(confusion_csv(content.table), encoding="utf-8")
+    write_predictions(folder, prediction_columns(content))
+    confusion = confusion_picture(confusion_matrix(content.table), content.table.classes)
+    (folder / "confusion.png").write_bytes(confusion)
+    curves = curves_picture(content.curves) if content.curves else None
+    if curves is not None:
+        (folder / "curves.png").write_bytes(curves)
+    write_json(folder / MARKER, report_record(content))
+    (folder / "index.html").write_text(render_page(content), encoding="utf-8")
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """One JSON object for people and programs."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def report_record(content: ReportContent) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def class_rows(table: EvalTable) -> list[dict[str, Any]]:
     ]
 
 
-def _csv_text(rows: list[list[Any]]) -> str:
+def csv_text(rows: list[list[Any]]) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
@@ -137,28 +143,26 @@ def per_class_csv(table: EvalTable) -> str:
         figures = [row[key] for key in ("precision", "recall", "f1")]
         cells = ["" if value is None else f"{value:.6f}" for value in figures]
         rows.append([csv_cell(row["class"]), row["support"], *cells])
-    return _csv_text(rows)
+    return csv_text(rows)
 
 
 def confusion_csv(table: EvalTable) -> str:
     """Counts: a row per true class, a column per predicted one."""
     names = [csv_cell(name) for name in table.classes]
     matrix = confusion_matrix(table)
-    return _csv_text(
+    return csv_text(
         [["true \\ predicted", *names]]
         + [[name, *row.tolist()] for name, row in zip(names, matrix, strict=True)]
     )
 
 
-def _cells(values: NDArray[np.float32]) -> list[float | None]:
+def six_places(values: NDArray[np.float32]) -> list[float | None]:
     """Six places each; None for what is no number."""
     return [round(float(value), 6) if np.isfinite(value) else None for value in values]
 
 
-def _write_predictions(folder: Path, content: ReportContent) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def prediction_columns(content: ReportContent) -> dict[str, list[Any]]:
+    """Columns of the predictions, an entry per image."""
     table = content.table
     classes = np.array(table.classes, dtype=object)
     labeled = table.targets >= 0
@@ -169,19 +173,27 @@ def _write_predictions(folder: Path, content: ReportContent) -> None:
             classes[t] if known else "" for t, known in zip(table.targets, labeled, strict=True)
         ],
         "predicted": classes[table.top_classes[:, 0]].tolist(),
-        "probability": _cells(table.top_probabilities[:, 0]),
+        "probability": six_places(table.top_probabilities[:, 0]),
         "correct": [
             bool(right) if known else None
             for right, known in zip(table.correct, labeled, strict=True)
         ],
-        "loss": _cells(table.losses),
+        "loss": six_places(table.losses),
     }
     for k in range(1, table.top_classes.shape[1]):
         columns[f"class{k + 1}"] = classes[table.top_classes[:, k]].tolist()
-        columns[f"probability{k + 1}"] = _cells(table.top_probabilities[:, k])
-    pq.write_table(pa.table(columns), folder / "predictions.parquet")
+        columns[f"probability{k + 1}"] = six_places(table.top_probabilities[:, k])
+    return columns
+
+
+def write_predictions(folder: Path, columns: Mapping[str, list[Any]]) -> None:
+    """predictions.parquet and predictions.csv."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(dict(columns)), folder / "predictions.parquet")
     rows = [
         [csv_cell(cell) if isinstance(cell, str) else cell for cell in row]
         for row in zip(*columns.values(), strict=True)
     ]
-    (folder / "predictions.csv").write_text(_csv_text([list(columns), *rows]), encoding="utf-8")
+    (folder / "predictions.csv").write_text(csv_text([list(columns), *rows]), encoding="utf-8")

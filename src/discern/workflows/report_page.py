@@ -24,7 +24,7 @@ from discern.training.scores import (
 from discern.workflows.report_charts import calibration_svg, confusion_svg, curves_html
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from discern.data.images import Pixels
     from discern.workflows.report import ReportContent
@@ -49,33 +49,39 @@ _PANELS = (
 def render_page(content: ReportContent) -> str:
     """The page as HTML text."""
     many = len(content.table.classes) > _MATRIX
-    pairs = _section("Most confused", _pairs(content, 20 if many else 8), half=not many)
+    pairs = section("Most confused", _pairs(content, 20 if many else 8), half=not many)
     sections = [
         _headline(content),
         pairs,
-        _section("How sure it is", _sureness(content), half=not many),
-        _section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
-        _section("Classes", _class_table(content)),
-        "" if many else _section("Confusion matrix", _matrix(content)),
-        _section("Training", _curves(content), "By step."),
-        _section("What was evaluated", _table(content.facts), half=bool(content.commands)),
-        _section("Next", _commands(content), half=bool(content.facts)),
-        _folded("Configuration", _pre(content.config_text)),
-        _folded("Environment", _table(content.environment)),
+        section("How sure it is", _sureness(content), half=not many),
+        section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
+        section("Classes", _class_table(content)),
+        "" if many else section("Confusion matrix", _matrix(content)),
+        section("Training", _curves(content), "By step."),
+        section("What was evaluated", facts_table(content.facts), half=bool(content.commands)),
+        section("Next", _commands(content), half=bool(content.facts)),
+        folded("Configuration", pre(content.config_text)),
+        folded("Environment", facts_table(content.environment)),
     ]
+    return whole_page(
+        content.title, sections, "report.json, per_class.csv, confusion.csv, predictions.csv"
+    )
+
+
+def whole_page(title: str, sections: Sequence[str], files: str) -> str:
+    """A page of `sections`, empty ones left out; `files` hold its figures."""
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<link rel='icon' href='data:,'>"
-        f"<title>{html.escape(content.title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
         + "\n".join(section for section in sections if section)
-        + "<footer>Written by Discern. All figures: report.json, per_class.csv, confusion.csv, "
-        "predictions.csv</footer></main></body></html>\n"
+        + f"<footer>Written by Discern. All figures: {files}</footer></main></body></html>\n"
     )
 
 
-def _section(title: str, body: str, note: str = "", *, half: bool = False) -> str:
+def section(title: str, body: str, note: str = "", *, half: bool = False) -> str:
     if not body:
         return ""
     under = f"<p class='sub'>{note}</p>" if note else ""
@@ -83,13 +89,13 @@ def _section(title: str, body: str, note: str = "", *, half: bool = False) -> st
     return f"<section{kind}><h2>{title}</h2>{under}{body}</section>"
 
 
-def _folded(title: str, body: str) -> str:
+def folded(title: str, body: str) -> str:
     if not body:
         return ""
     return f"<section><details><summary>{title}</summary>{body}</details></section>"
 
 
-def _percent(value: float, count: int) -> str:
+def percent(value: float, count: int) -> str:
     """With no more places than `count` images can tell."""
     return f"{100 * value:.2f}" if count >= 1000 else f"{100 * value:.1f}"
 
@@ -104,9 +110,9 @@ def _headline(content: ReportContent) -> str:
     wrong = round(count * (1 - accuracy))
     words = (
         f"<p>of {scored} are named right, {wrong:,} are not. On new images of the "
-        f"same kind, expect {_percent(low, count)} to {_percent(high, count)}%.<br>"
+        f"same kind, expect {percent(low, count)} to {percent(high, count)}%.<br>"
         "<span>95% Wilson interval. "
-        f"Always naming the most frequent class would score {_percent(chance, count)}%.</span></p>"
+        f"Always naming the most frequent class would score {percent(chance, count)}%.</span></p>"
     )
     scale = (
         f"<div class='scale'><i style='left:{100 * low:.2f}%;"
@@ -116,7 +122,7 @@ def _headline(content: ReportContent) -> str:
     )
     return (
         f"<header><h1>{html.escape(content.title)}</h1>{warnings}<div class='hero'>"
-        f"<div class='score'>{_percent(accuracy, count)}<small>%</small></div>{words}</div>"
+        f"<div class='score'>{percent(accuracy, count)}<small>%</small></div>{words}</div>"
         f"{scale}{_tiles(content)}</header>"
     )
 
@@ -127,15 +133,13 @@ def _tiles(content: ReportContent) -> str:
     loss = metrics["loss"]
     tiles = [("mean loss", "not finite" if loss is None else f"{loss:.4f}")]
     if len(content.table.classes) > KEPT_CLASSES:
-        tiles.insert(0, ("top-5 accuracy", f"{_percent(metrics['top5'], count)}%"))
-    tiles.append(
-        ("mean recall of classes", f"{_percent(float(np.nanmean(scores.recall)), count)}%")
-    )
+        tiles.insert(0, ("top-5 accuracy", f"{percent(metrics['top5'], count)}%"))
+    tiles.append(("mean recall of classes", f"{percent(float(np.nanmean(scores.recall)), count)}%"))
     tiles.append(("classes", f"{len(content.table.classes):,}"))
     val = content.val_metrics
     if val is not None:
         tiles.append(
-            ("on the images it was chosen by", f"{_percent(val['accuracy'], val['count'])}%")
+            ("on the images it was chosen by", f"{percent(val['accuracy'], val['count'])}%")
         )
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles)
     return f"<div class='tiles'>{cells}</div>"
@@ -185,7 +189,7 @@ def _class_table(content: ReportContent) -> str:
     count = len(scores.classes)
     rows = [
         f"<tr><th>{html.escape(name)}</th><td class='num'>{scores.support[row]:,}</td>"
-        f"{_meter(scores.precision[row])}{_meter(scores.recall[row])}{_meter(scores.f1[row])}</tr>"
+        f"{meter(scores.precision[row])}{meter(scores.recall[row])}{meter(scores.f1[row])}</tr>"
         for row, name in enumerate(scores.classes)
     ]
     if count <= _OPEN_ROWS:
@@ -206,7 +210,7 @@ def _class_rows(rows: list[str]) -> str:
     )
 
 
-def _meter(value: float) -> str:
+def meter(value: float) -> str:
     if np.isnan(value):
         return "<td class='meter'><span><i style='--v:0%'></i>none</span></td>"
     return f"<td class='meter'><span><i style='--v:{100 * value:.1f}%'></i>{value:.3f}</span></td>"
@@ -290,7 +294,7 @@ def thumbnail_png(pixels: Pixels) -> bytes:
     return stream.getvalue()
 
 
-def _table(facts: Mapping[str, str]) -> str:
+def facts_table(facts: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
         for name, value in facts.items()
@@ -299,8 +303,8 @@ def _table(facts: Mapping[str, str]) -> str:
 
 
 def _commands(content: ReportContent) -> str:
-    return _pre("\n".join(content.commands))
+    return pre("\n".join(content.commands))
 
 
-def _pre(text: str) -> str:
+def pre(text: str) -> str:
     return f"<pre tabindex='0'>{html.escape(text)}</pre>" if text else ""

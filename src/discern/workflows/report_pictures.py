@@ -92,3 +92,28 @@ def curves_picture(
         if len(series) > 1:
             axes.legend(frameon=False)
     return _png(figure)
+
+
+def tags_picture(matrices: NDArray[np.int64], classes: tuple[str, ...]) -> bytes:
+    """Of each label [K, 2, 2] (true no, yes; told no, yes) a row of four cells, as PNG.
+
+    Colors are shares of the true answer, figures are counts.
+    """
+    count = len(classes)
+    figure = _figure(6.4, float(np.clip(1.8 + 0.32 * count, 2.6, 14.0)))
+    axes: Any = figure.add_subplot()
+    counts = matrices.reshape(count, 4)
+    shares = (matrices / np.maximum(matrices.sum(axis=2, keepdims=True), 1)).reshape(count, 4)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.75)
+    bar.set_label("share of the true answer", color=_INK)
+    bar.outline.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(4), ["no, told no", "no, told yes", "yes, told no", "yes, told yes"])
+    if count <= _LABELED:
+        axes.set_yticks(range(count), [name.replace("$", r"\$") for name in classes])
+        for row, column in np.ndindex(count, 4):
+            color = "white" if shares[row, column] > 0.55 else _INK
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=color,
+                      fontsize=8)  # fmt: skip
+    return _png(figure)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
-from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
+from discern.exporting.content import BundleContent, GoldenImage
 from discern.models.catalogue import ModelRequest, build_model
 
 CLASSES = ("ant", "bee", "cat")
@@ -62,7 +63,7 @@ def make_content() -> Callable[..., BundleContent]:
             "model": built.model,
             "architecture": built.architecture,
             "arguments": built.arguments,
-            "heads": (HeadRecord("label", "single", CLASSES),),
+            "heads": (HeadSpec("label", "single", CLASSES),),
             "preprocess": Preprocess(
                 height=side,
                 width=side,

@@ -12,9 +12,10 @@ from PIL import Image
 
 from discern.base.errors import DiscernError, ModelError, RunError
 from discern.base.files import hash_file
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.exporting import bundle as bundles
-from discern.exporting.content import BundleContent, GoldenImage, HeadRecord
+from discern.exporting.content import BundleContent, GoldenImage
 from discern.models.catalogue import ModelRequest, build_model
 
 CLASSES = ("cat", "dog | <b>", "=fish")
@@ -43,7 +44,7 @@ def make_content(name="lenet", channels=1, size=28, images=None, **changes):
         "model": built.model,
         "architecture": built.architecture,
         "arguments": built.arguments,
-        "heads": (HeadRecord("label", "single", CLASSES),),
+        "heads": (HeadSpec("label", "single", CLASSES),),
         "preprocess": preprocess,
         "golden_images": images,
         "run": "demo/lenet-1",
@@ -301,9 +302,9 @@ def test_card_has_front_matter_and_escapes_names(saved):
     assert "other readers open the tensors, not the model" in text
 
 
-def test_several_heads_are_refused(tmp_path):
-    head = HeadRecord("label", "single", CLASSES)
-    with pytest.raises(ModelError, match="one single-label head"):
+def test_heads_that_the_network_has_not_are_refused(tmp_path):
+    head = HeadSpec("label", "single", CLASSES)
+    with pytest.raises(ModelError, match="not the heads of the network"):
         bundles.save_bundle(tmp_path / "model", make_content(heads=(head, head)))
 
 

@@ -296,11 +296,10 @@ def test_figures_of_several_labels_equal_scikit_learn(table, threshold):
     def ours(name, **arguments):
         return open_metric(name, arguments, several_labels=True)(table)
 
-    same(ours("accuracy", threshold=threshold), (targets == named).mean())
-    same(
-        ours("exact_match", threshold=threshold),
-        sk.accuracy_score(targets, named) if targets.shape[1] > 1 else (targets == named).mean(),
-    )
+    same(ours("label_accuracy", threshold=threshold), (targets == named).mean())
+    whole = sk.accuracy_score(targets, named) if targets.shape[1] > 1 else (targets == named).mean()
+    for name in ("accuracy", "exact_match"):
+        same(ours(name, threshold=threshold), whole)
     if targets.shape[1] > 1:
         for average in AVERAGES:
             expected = sk.precision_recall_fscore_support(
@@ -331,7 +330,10 @@ def test_missing_labels_take_no_part(table):
     same(open_metric("f1", several_labels=True)(table), np.mean(f1))
     flat = table.targets[known], table.scores[known]
     same(open_metric("log_loss", several_labels=True)(table), sk.log_loss(*flat, labels=[0, 1]))
-    same(open_metric("accuracy", several_labels=True)(table), (flat[0] == (flat[1] >= 0.5)).mean())
+    same(
+        open_metric("label_accuracy", several_labels=True)(table),
+        (flat[0] == (flat[1] >= 0.5)).mean(),
+    )
     same(
         open_metric("micro_f1", several_labels=True)(table),
         sk.f1_score(flat[0], flat[1] >= 0.5, zero_division=0),
@@ -415,6 +417,6 @@ def test_metric_that_is_not_there_is_refused(name, arguments, told):
 
 
 def test_metrics_of_one_label_are_not_those_of_several():
-    assert set(LABEL_METRICS) - set(METRICS) == {"exact_match"}
+    assert set(LABEL_METRICS) - set(METRICS) == {"exact_match", "label_accuracy"}
     with pytest.raises(ConfigError, match="unknown metric"):
         open_metric("kappa", several_labels=True)

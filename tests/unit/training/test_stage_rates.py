@@ -6,19 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from discern.base.errors import ConfigError
 from discern.config.schema import RunConfig, StageConfig
+from discern.data.images import Preprocess
 from discern.data.manifest import Head, Locations, Manifest, unique_ids
+from discern.data.sources import open_source
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
 from discern.optim.schedules import Schedule
+from discern.training.material import FeedSettings, Material
 from discern.training.stages import check_stages, optimizer_lines, peak_rate, stage_optimizer
 
 
-def two_images() -> Manifest:
+def two_images() -> Material:
     """One training image of each class."""
-    return Manifest(
+    manifest = Manifest(
         ids=unique_ids(["a" * 64, "b" * 64]),
         locations=Locations.files(["a.png", "b.png"]),
         heads=(Head("label", "single", ("a", "b"), np.array([0, 1], dtype=np.int64)),),
@@ -26,6 +30,9 @@ def two_images() -> Manifest:
         root=Path(),
         layout="files",
     )
+    pixels = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))
+    settings = FeedSettings(device=torch.device("cpu"), workers=0, seed=0, flip=False)
+    return Material(manifest, open_source(manifest), pixels, settings)
 
 
 def network() -> Classifier:

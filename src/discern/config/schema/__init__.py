@@ -8,12 +8,13 @@ from discern.config.schema.data import DataConfig
 from discern.config.schema.model import ModelConfig
 from discern.config.schema.run import RunConfig
 from discern.config.schema.section import Section, Spec
-from discern.config.schema.stage import ParameterGroup, StageConfig
+from discern.config.schema.stage import HeadConfig, ParameterGroup, StageConfig
 from discern.config.schema.tracking import TrackingConfig
 
 __all__ = [
     "ComputeConfig",
     "DataConfig",
+    "HeadConfig",
     "ModelConfig",
     "ParameterGroup",
     "RunConfig",

@@ -33,8 +33,14 @@ class DataConfig(Section):
         description="label columns of a table: NAME, [NAME, ...], or {NAME: {kind: multi, "
         "delimiter: ;}}; default: found by name",
     )
-    classes: list[str] | None = Field(
-        None, description="class names in order; default: sorted names"
+    classes: list[str] | dict[str, list[str]] | None = Field(
+        None,
+        description="class names in order, of several label columns by column; default: sorted",
+    )
+    side_heads: list[Literal["rotation", "class_rotation", "blur", "flare"]] = Field(
+        default_factory=list,
+        description="heads beside the labels', on labels made of the images: rotation, "
+        "class_rotation, blur, flare",
     )
     val_share: Share = Field(
         0.15, description="share of images for validation when nothing is split"

@@ -26,6 +26,15 @@ class ParameterGroup(Section):
     )
 
 
+class HeadConfig(Section):
+    """What one of several heads minimizes in a stage, and how much it counts."""
+
+    objective: Spec | None = Field(
+        None, description="instead of the stage's; default of a side head: cross_entropy"
+    )
+    weight: float = Field(1.0, ge=0.0, description="multiple of the head's loss; 0: not trained")
+
+
 class StageConfig(Section):
     """A training is a non-empty mapping of these; each takes the model where the last left it."""
 
@@ -85,12 +94,18 @@ class StageConfig(Section):
         "linear", description="form of the warm-up"
     )
     warmup_lr: float = Field(0.0, ge=0.0, description="rate that the warm-up begins at")
-    objective: Spec = Field(
-        default_factory=lambda: Spec(name="cross_entropy"),
+    objective: Spec | None = Field(
+        None,
         description="cross_entropy, bce, focal, asymmetric, logit_adjusted, weighted_sum, ... and "
-        "arguments",
+        "arguments; default: cross_entropy, of several labels an image bce",
     )
-    smoothing: Unit = Field(0.0, description="label smoothing, of objectives that have it")
+    heads: dict[str, HeadConfig] = Field(
+        default_factory=dict,
+        description="objective and weight of single heads, by name, where there are several",
+    )
+    smoothing: Unit = Field(
+        0.0, description="label smoothing, of objectives that have it and one label an image"
+    )
     clip_grad: float | None = Field(None, gt=0.0, description="largest gradient norm")
     grad_accum_steps: int = Field(1, ge=1, description="forward passes per update")
     ema: float | None = Field(
