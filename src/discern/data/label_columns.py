@@ -311,6 +311,14 @@ def split_strata(
     return numbers, tuple(f"combination {number}" for number in range(len(kept)))
 
 
+def answer_numbers(head: Head, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each answer to `head` at `rows`, -1 unlabeled: its class, or its labels."""
+    if head.kind == "single":
+        return np.asarray(head.targets[rows])
+    numbers, _ = split_strata([head], np.ones(len(head.targets), dtype=np.bool_))
+    return numbers[rows]
+
+
 def given_classes(
     given: Sequence[str] | Mapping[str, Sequence[str]] | None, columns: Sequence[LabelColumn]
 ) -> list[tuple[str, ...] | None]:

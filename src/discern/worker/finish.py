@@ -77,14 +77,13 @@ def finish_run(
         )
         console.say(soup_line(plan.choices["soup"]))
     tables = final_tables(plan, training)
-    reported = tables["test"]
+    reported, val = tables["test"], tables.get(training.material.settings.val_split)
     if not all(np.isfinite(t.losses[t.labeled]).all() for t in reported.values()):
         raise RunError(
             "the kept model gives values that are not finite",
             where=f"step {best.step}",
             hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
         )
-    val = tables.get(training.material.settings.val_split)
     metrics = _scores(plan, heads, plan.scanned.reported, reported)
     val_metrics = None if val is None else _scores(plan, heads, "val", val)
     seconds = time.monotonic() - started

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
@@ -39,8 +37,8 @@ from discern.data.fold_choice import choose_folds
 from discern.data.fold_split import FoldRule
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
-from discern.data.label_columns import split_strata
-from discern.data.manifest import SPLITS, Head
+from discern.data.label_columns import answer_numbers
+from discern.data.manifest import SPLITS
 from discern.data.mirror import mirror_test
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
@@ -149,7 +147,7 @@ def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedD
         val=None if data.val == CHOOSE_ON_TEST else data.val,
         test=data.test,
         root=data.root,
-        classes=_listed_classes(data),
+        classes=tuple(data.classes) if isinstance(data.classes, list) else data.classes,
         label=data.labels,
         on_bad_image=data.on_bad_image,
         split=rule,
@@ -187,14 +185,6 @@ def _fold_rule(data: DataConfig) -> FoldRule:
         inner_val=data.inner_val_share,
         seed=data.split_seed,
     )
-
-
-def _listed_classes(data: DataConfig) -> Any:
-    """The class names that the config lists: in order, of several label columns by column."""
-    given = data.classes
-    if given is None or isinstance(given, dict):
-        return given
-    return tuple(given)
 
 
 def tell_problems(scanned: ScannedData, console: Console) -> None:
@@ -392,20 +382,12 @@ def allow_flip(plan: TrainingPlan) -> bool:
         heads, rows = plan.scanned.manifest.heads, plan.scanned.manifest.positions("train")
         results = [
             mirror_test(plan.source, rows[targets >= 0], targets[targets >= 0], plan.config.seed)
-            for targets in (_answers(head, rows) for head in heads)
+            for targets in (answer_numbers(head, rows) for head in heads)
         ]
         refused = [result for result in results if not result.allowed]
         plan.choices["mirror"] = (refused or results)[0].record()
     turned = {"rotation", "class_rotation"} & set(plan.config.data.side_heads)
     return bool(plan.choices["mirror"]["allowed"]) and not turned
-
-
-def _answers(head: Head, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One number for each answer to a head at `rows`, -1 unlabeled: its class, or labels."""
-    if head.kind == "single":
-        return np.asarray(head.targets[rows])
-    numbers, _ = split_strata([head], np.ones(len(head.targets), dtype=np.bool_))
-    return numbers[rows]
 
 
 def plan_metrics(plan: TrainingPlan) -> tuple[list[Metric], list[Metric]]:
