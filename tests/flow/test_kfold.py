@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from discern_process import QUICK, discern, environment, make_images, write_table
 
+from discern.api import evaluate, load
 from discern.data.scan import DataRequest, scan_data
 
 STEPS = ("--batch-size", "8", "--workers", "0")
-# Half a second a step while a file lies beside it, so that there is a step to be stopped in.
+# Two seconds a step while a file lies beside it, so that there is a step to be stopped in.
 SLOW = """
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ from discern.training.callbacks import Callback
 class Slow(Callback):
     def before_step(self, progress):
         if Path(__file__).with_name("slow").exists():
-            time.sleep(0.5)
+            time.sleep(2)
 """
 
 
@@ -64,12 +65,13 @@ def stop_in_first_fold(words: tuple[str, ...], runs: Path) -> int:
 
 
 @pytest.mark.feature("CA-47")
+@pytest.mark.timeout(600)  # three trainings and five starts of torch, on a busy machine
 def test_stopped_folds_go_on_and_out_of_fold_rows_are_the_data_sets(
     table: Path, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
     words = (
-        "kfold", str(table), *QUICK, *STEPS, "--epochs", "30", "--ensemble", "--metric",
+        "kfold", str(table), *QUICK, *STEPS, "--epochs", "4", "--ensemble", "--metric",
         "macro_f1", "--runs", str(runs), "--json",
         "--set", f"tracking.callbacks=[{tmp_path}/slow.py:Slow]",
     )  # fmt: skip
@@ -83,7 +85,7 @@ def test_stopped_folds_go_on_and_out_of_fold_rows_are_the_data_sets(
     assert "interrupted" == first["status"]
     (tmp_path / "slow").unlink()
 
-    ended = discern(*words)
+    ended = discern(*words, timeout=230)
 
     assert 0 == ended.code, ended.stderr
     outcome = ended.object
@@ -109,20 +111,15 @@ def test_stopped_folds_go_on_and_out_of_fold_rows_are_the_data_sets(
     assert np.mean(right) == pytest.approx(outcome["out_of_fold"]["accuracy"])
     assert (14, 2) == np.load(outcome["logits"]).shape
 
-    predicted = discern(
-        "predict", outcome["model"], tmp_path / "images" / "ant", "--json", "--device", "cpu"
-    )
-    assert 7 == len(predicted.object["predictions"]), predicted.stderr
+    assert 7 == len(load(outcome["model"], device="cpu").predict(tmp_path / "images" / "ant"))
     assert "Unscored" in (Path(outcome["model"]) / "README.md").read_text()
     assert "finished" == json.loads(group.read_text())["status"]
 
     # The fold's own run knows its fold when it scores the original data again.
-    again = discern(
-        "eval", outcome["folds"][1]["run"], table, "--split", "test", "--json", "--runs", runs,
-        "--metric", "macro_f1",
-    )  # fmt: skip
+    run = runs / outcome["folds"][1]["run"]
+    again = evaluate(run, table, split="test", metric=["macro_f1"], device="cpu")
     expected = {**outcome["folds"][1]["metrics"], "split": "test"}
-    assert expected == again.object["metrics"]
+    assert expected == again["metrics"]
 
 
 def test_a_failing_fold_ends_the_command_with_its_own_words(table: Path, tmp_path: Path) -> None:

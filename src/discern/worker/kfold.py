@@ -109,6 +109,7 @@ def plan_folds(request: Request, console: Console) -> FoldedRequest:
     scanned = scan(data, console, folds=True)
     numbers = np.unique(np.asarray(scanned.manifest.fold))
     record = config.identity()
+    _check_one_label(scanned, record["data"])
     for key in ("source", "root", "workers"):
         record["data"].pop(key)
     project = config.tracking.project
@@ -120,6 +121,20 @@ def plan_folds(request: Request, console: Console) -> FoldedRequest:
         root=runs_root(request.arguments.get("runs")),
         project=scanned.name if project is None else check_name(project, "--project"),
         identity=hash_json({"config": record, "images": scanned.manifest.hash}),
+    )
+
+
+def _check_one_label(scanned: ScannedData, data: dict[str, Any]) -> None:
+    """Raises ConfigError, before anything is trained, for labels that are not joined."""
+    heads = scanned.manifest.heads
+    beside = data.get("side_heads") or []
+    if len(heads) == 1 and heads[0].kind == "single" and not beside:
+        return
+    raise ConfigError(
+        "out-of-fold predictions are joined for one label column with one label an image",
+        where="data.labels",
+        got=", ".join([*(f"{head.name} ({head.kind})" for head in heads), *map(str, beside)]),
+        hint="`discern train` with data.folds and data.held_fold runs one fold of any labels",
     )
 
 

@@ -40,12 +40,16 @@ def keep_soup(
         return _rank(figures[-1], monitor)
 
     soup = greedy_soup(states, score)
-    training.model.load_state_dict(soup.state if soup.better else states[0])
+    known = monitor.name in figures[0]
+    if not known:
+        session.recorder.warn(f"no soup: '{monitor.name}' is not computed for one")
+    kept = soup.better and known
+    training.model.load_state_dict(soup.state if kept else states[0])
     reached = next(f for f in reversed(figures) if _rank(f, monitor) == soup.score)
     return {
         "asked": count,
         "tried": steps,
-        "kept": soup.better,
+        "kept": kept,
         "steps": [steps[member] for member in soup.members],
         "monitor": monitor.name,
         "figures": plain_figures(reached),
@@ -68,7 +72,7 @@ def plain_figures(figures: Mapping[str, float]) -> dict[str, float | None]:
 def _rank(figures: Mapping[str, float], monitor: Monitor) -> Score:
     """The order in which checkpoints are kept: the monitor's figure, then the loss."""
     loss = figures["loss"] if math.isfinite(figures["loss"]) else math.inf
-    return monitor.merit(figures[monitor.name]), -loss, figures["accuracy"]
+    return monitor.merit(figures.get(monitor.name, math.nan)), -loss, figures["accuracy"]
 
 
 def _candidates(
@@ -101,7 +105,7 @@ def _candidates(
 def soup_line(record: Mapping[str, Any]) -> str:
     """What the terminal shows of the choice."""
     name = record["monitor"]
-    reached, alone = record["figures"][name], record["best_alone"][name]
+    reached, alone = record["figures"].get(name), record["best_alone"].get(name)
     told = f"{name} {reached} against {alone} of the best alone"
     steps = ", ".join(map(str, record["steps"]))
     if record["kept"]:

@@ -6,9 +6,13 @@ import math
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from discern.base.errors import RunError
+from discern.base.console import Console
+from discern.base.errors import ConfigError, RunError
+from discern.config.request import Request
 from discern.training.scores import table_from_logits
+from discern.worker.kfold import plan_folds
 from discern.worker.kfold_join import join_tables, summarize_folds
 from discern.workflows.fold_tables import FoldPredictions, fold_rows, write_predictions
 
@@ -81,3 +85,21 @@ def test_the_table_ends_with_mean_and_spread():
         ["mean", "", "", 0.5],
         ["std", "", "", 0.1],
     ] == fold_rows(outcome)
+
+
+def test_several_label_columns_are_refused_before_anything_is_trained(tmp_path):
+    rows = ["path,color,shape"]
+    for number in range(12):
+        pixels = np.full((8, 8, 3), 20 * number, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,c{number % 2},s{number % 3}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    pairs = [("DATA", "data.source", str(tmp_path / "data.csv")), ("--folds", "data.folds", 2)]
+    labels = ("--label", "data.labels", ["color", "shape"])
+    with pytest.raises(ConfigError, match="one label column"):
+        plan_folds(Request(verb="kfold", pairs=[*pairs, labels]), Console(quiet=True))
+    one = plan_folds(
+        Request(verb="kfold", pairs=[*pairs, ("--label", "data.labels", "color")]),
+        Console(quiet=True),
+    )
+    assert (0, 1) == one.numbers
