@@ -20,8 +20,18 @@ NAMES = (
     "trainer_overhead",
     "recompute",
     "start_up",
+    "head_stage",
+    "fine_tune",
 )
-_ON_DATA = ("small_images", "photos", "photos_ffcv", "packing", "data_check")
+_ON_DATA = (
+    "small_images",
+    "photos",
+    "photos_ffcv",
+    "packing",
+    "data_check",
+    "head_stage",
+    "fine_tune",
+)
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ class FeaturePlan:
     scored: int
     epochs: int
     side_heads: bool = False  # images are changed to make the labels of side heads
+    own_trainer: bool = False  # one that may call the network itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ def _against(model: Classifier, plan: FeaturePlan, views: int | None, sample: Te
         return f"the augmentation shows new pictures: {describe_augment(plan.augment)}"
     if plan.side_heads:
         return "images are changed for side heads"
+    if plan.own_trainer:
+        return "a trainer of one's own may call the whole network"
     if plan.mixed:
         return "images are mixed within batches"
     if not same_in_training(model, sample):

@@ -70,7 +70,8 @@ def finish_run(
     heads = training.material.heads
     name, stage = last_training(plan)
     monitor = session.ledger.monitors[name]
-    best = keep_best(training, session, monitor)
+    best, stage_bests = keep_best(training, session, monitor), session.ledger.stage_bests()
+    _tell_kept(best, stage_bests, console)
     if stage.soup is not None:
         plan.choices["soup"] = keep_soup(
             training, session, best, stage.soup, monitor, _chosen_by(training, stage)
@@ -78,12 +79,7 @@ def finish_run(
         console.say(soup_line(plan.choices["soup"]))
     tables = final_tables(plan, training)
     reported, val = tables["test"], tables.get(training.material.settings.val_split)
-    if not all(np.isfinite(t.losses[t.labeled]).all() for t in reported.values()):
-        raise RunError(
-            "the kept model gives values that are not finite",
-            where=f"step {best.step}",
-            hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
-        )
+    _check_finite(reported, best)
     metrics = _scores(plan, heads, plan.scanned.reported, reported)
     val_metrics = None if val is None else _scores(plan, heads, "val", val)
     seconds = time.monotonic() - started
@@ -92,6 +88,7 @@ def finish_run(
         val_metrics=val_metrics,
         best={"step": best.step, "stage": best.stage, "epoch": best.epoch,
               "accuracy": best.accuracy, "loss": best.loss},
+        stage_bests=[entry.record() for entry in stage_bests],
         weights_hash=weights_hash(training.model.state_dict()),
         choices=plan.choices,
         seconds={"whole": seconds, "training": session.train_seconds},
@@ -237,6 +234,28 @@ def golden_images(material: Material) -> tuple[GoldenImage, ...]:
         image: bytes | Pixels = material.source.read(position)
         images.append(GoldenImage(Path(material.source.name(position)).name, image))
     return tuple(images)
+
+
+def _check_finite(tables: Mapping[str, Table], best: Entry) -> None:
+    """Raise RunError unless every labeled image of the reported split has a finite loss."""
+    if not all(np.isfinite(t.losses[t.labeled]).all() for t in tables.values()):
+        raise RunError(
+            "the kept model gives values that are not finite",
+            where=f"step {best.step}",
+            hint="lower --lr, set --clip-grad 1, or use --precision fp32, with --fresh",
+        )
+
+
+def _tell_kept(best: Entry, stage_bests: list[Entry], console: Console) -> None:
+    """Of several stages, which one's weights are kept, and what the others reached."""
+    if len(stage_bests) < 2:
+        return
+    for entry in stage_bests:
+        kept = "  kept: the best on the validation images" if entry.stage == best.stage else ""
+        console.say(
+            f"best of  {entry.stage}: epoch {entry.epoch}, val acc {entry.accuracy:.4f}, "
+            f"val loss {entry.loss:.4f}{kept}"
+        )
 
 
 def _tell(

@@ -101,6 +101,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     facts = RecipeFacts(
         side=side,
         train_count=len(scanned.manifest.positions("train")),
+        val_count=len(scanned.manifest.positions("test" if chosen_on_reported else "val")),
         classes=sum(len(head.classes) for head in scanned.manifest.heads),
         model=name,
         own_network=is_own_network(name),
@@ -111,8 +112,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     found |= {} if early.model.weights else {"weights": weights}
     choice = Layer("recipe", recipe.origin, {"model": found})
     resolved = resolve_request(request, recipe, choice)
-    lengths = {name: stage.epochs for name, stage in resolved.config.stages.items()}
-    if shorten_warmups(recipe, lengths):
+    if shorten_warmups(recipe, {n: s.epochs for n, s in resolved.config.stages.items()}):
         resolved = resolve_request(request, recipe, choice)
     workers = resolved.config.data.workers
     return TrainingPlan(

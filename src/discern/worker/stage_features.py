@@ -8,6 +8,7 @@ from discern.models.classifier import Classifier, set_trainable
 from discern.training.frozen_features import FeaturePlan, choose_features, trial_images
 from discern.training.material import Material
 from discern.training.stages import length_of_stage
+from discern.training.trainers import STANDARD
 from discern.worker.plan import TrainingPlan
 
 CHOICE = "cache_features"
@@ -48,23 +49,10 @@ def _choices(
                 images=len(material.positions("train")),
                 scored=len(material.positions(material.settings.val_split)),
                 epochs=length_of_stage(material, stage).end[0],
+                own_trainer=stage.trainer.name != STANDARD,
             ),
             sample,
             where=f"stages.{name}",
         )
         choices[name] = {"value": choice.cached, "reason": choice.reason}
     return choices
-
-
-def feature_lines(plan: TrainingPlan) -> list[str]:
-    """What people should see: the stages with kept features, and heads that go without, and why.
-
-    Stages that train the whole network are passed over, unless they were asked for otherwise.
-    """
-    lines = []
-    for name, choice in plan.choices.get(CHOICE, {}).items():
-        if choice["value"]:
-            lines.append(f"{name}: {choice['reason']}")
-        elif plan.config.stages[name].trainable == "head":
-            lines.append(f"{name}: computed in every epoch: {choice['reason']}")
-    return lines

@@ -11,7 +11,6 @@ from discern.base.console import Console
 from discern.config.explain import origin_record
 from discern.config.request import Request
 from discern.config.yaml_text import dump_text
-from discern.feed.augment import describe_augment
 from discern.launch.resumed import named_run, with_stored_config
 from discern.models.catalogue import BuiltModel
 from discern.track.run import (
@@ -27,7 +26,6 @@ from discern.training.material import Material
 from discern.training.stages import (
     Training,
     check_stages,
-    optimizer_lines,
     probe_precision,
     run_stages,
 )
@@ -63,7 +61,8 @@ from discern.worker.resume import (
 )
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
-from discern.worker.stage_features import choose_stage_features, feature_lines
+from discern.worker.stage_features import choose_stage_features
+from discern.worker.stage_words import augment_words, feature_lines, rate_lines, recipe_words
 from discern.worker.terminal import heads_text
 
 
@@ -139,20 +138,20 @@ def _announce(
     console.say(
         f"model    {built.name}, {parameters / 1e6:.2f} M parameters, input {size}, {built.origin}"
     )
-    stage = next(iter(plan.config.stages.values()))
-    augment = material.augmentation(stage.augment.name, stage.augment.args)
     mirror = plan.choices["mirror"]
     verdict = "allowed" if mirror["allowed"] else "not allowed"
     console.say(
-        f"augment  {describe_augment(augment)}; mirroring {verdict}: a probe scores "
+        f"augment  {augment_words(plan, material)}; mirroring {verdict}: a probe scores "
         f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
     )
     console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
+    reason = recipe_words(plan, material)
+    if reason is not None:
+        console.say(f"recipe   {reason}")
     for line in rank_lines(plan.config, all_devices(plan.device, plan.world), plan.world):
         console.say(f"ranks    {line}")
-    for name, one in plan.config.stages.items():
-        for line in optimizer_lines(one, built.model):
-            console.say(f"rates    {name}: {line}")
+    for line in rate_lines(plan, built.model):
+        console.say(f"rates    {line}")
     for line in feature_lines(plan):
         console.say(f"features {line}")
     if built.size_note is not None:

@@ -1,9 +1,67 @@
-"""What the proposed settings make of people's own."""
+"""Which recipe is proposed, by sizes and counts alone."""
 
 from __future__ import annotations
 
-from discern.config.layers import Layer
-from discern.config.recipes import shorten_warmups
+import pytest
+
+from discern.config.layers import Layer, resolve
+from discern.config.recipes import (
+    JUDGING_IMAGES,
+    MANY_IMAGES,
+    RecipeFacts,
+    choose_recipe,
+    recipe_reason,
+    shorten_warmups,
+)
+
+
+def facts(**given) -> RecipeFacts:
+    usual = {
+        "side": 224, "train_count": 648, "val_count": 72, "classes": 12, "model": "mobilenetv2_100",
+        "own_network": False, "pretrained": True,
+    }  # fmt: skip
+    return RecipeFacts(**{**usual, **given})
+
+
+def stages(**given):
+    data = Layer("flag", "DATA", {"data": {"source": "images"}})
+    return resolve([choose_recipe(facts(**given)), data]).config.stages
+
+
+def test_few_photos_on_pretrained_weights_train_the_head_and_then_all_layers():
+    found = stages()
+    assert ["head", "all"] == list(found)
+    head, whole = found.values()
+    assert ("head", "flip_random") == (head.trainable, head.augment.name)
+    assert "auto" == head.cache_features
+    assert head.epochs == head.evaluate_every  # its last epoch is its best
+    assert ("all", "auto", 0.9) == (whole.trainable, whole.augment.name, whole.layer_decay)
+    assert "adamw" == whole.optimizer.name
+    assert "cosine" == whole.schedule.name
+    assert whole.warmup_epochs > 0
+    assert whole.lr < head.lr
+    told = recipe_reason(choose_recipe(facts()).origin, 72)
+    assert "best on 72 validation images" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("val_count", "names"), [(JUDGING_IMAGES - 1, ["head"]), (JUDGING_IMAGES, ["head", "all"])]
+)
+def test_too_few_validation_images_leave_it_at_the_head(val_count, names):
+    assert names == list(stages(val_count=val_count))
+    told = recipe_reason(choose_recipe(facts(val_count=val_count)).origin, val_count)
+    assert ("head alone" in str(told)) == (names == ["head"])
+
+
+def test_images_whose_features_would_not_fit_see_random_crops():
+    head = stages(train_count=MANY_IMAGES)["head"]
+    assert ("auto", 2, 1) == (head.augment.name, head.epochs, head.evaluate_every)
+
+
+@pytest.mark.parametrize("given", [{"pretrained": False}, {"own_network": True}])
+def test_networks_without_weights_train_in_one_stage(given):
+    assert ["train"] == list(stages(**given))
+    assert recipe_reason(choose_recipe(facts(**given)).origin, 72) is None
 
 
 def test_a_recipes_warm_up_takes_half_of_a_short_stage_at_most() -> None:
