@@ -95,6 +95,37 @@ _TABLE: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("stages.*.close_aug", "which epochs are the last ones"),
         ),
     ),
+    *(
+        (
+            f"stages.*.{length}",
+            (("stages.*.epochs", "another length is given: epochs is not used"),),
+        )
+        for length in ("steps", "examples", "minutes")
+    ),
+    (
+        "stages.*.start_from",
+        (("First weights", "of the stage; default: where the stage before ended"),),
+    ),
+    (
+        "data.n_folds",
+        (
+            ("data.train_folds", "which images they are"),
+            ("data.val_folds", "which images they are"),
+            ("data.test_folds", "which images they are"),
+            ("data.folds_seed", "used with n_folds only"),
+        ),
+    ),
+    (
+        "data.train_folds",
+        (
+            ("data.val_folds", "default: all other folds"),
+            ("data.val_share", "not used where folds are chosen"),
+        ),
+    ),
+    (
+        "model.embedding",
+        (("Embeddings", "what the head reads, and metric-learning objectives"),),
+    ),
     (
         "stages.*.batch_size",
         (

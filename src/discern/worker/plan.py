@@ -350,7 +350,7 @@ def _as_augmented(plan: TrainingPlan, material: Material) -> Preprocess:
     """The preprocessing that the stages' augmentation belongs to; what the config gives stays."""
     preprocess, data = material.preprocess, plan.config.data
     wanted = set()
-    for stage in plan.config.stages.values():
+    for stage in (one for one in plan.config.stages.values() if one.kind == "train"):
         augment = material.augmentation(stage.augment.name, stage.augment.args)
         if isinstance(augment, Policy):
             wanted.add(augment.evaluation.adapt(preprocess))

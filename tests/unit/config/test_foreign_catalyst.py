@@ -149,6 +149,62 @@ def test_what_cannot_be_honored_is_refused(tmp_path, change, source, why):
     )
 
 
+MULTI_HEAD_NET = """
+model_params:
+  model: MultiHeadNet
+  encoder_params: {arch: resnet34, pooling: GlobalConcatPool2d, pretrained: true, frozen: true,
+                   cut_layers: 2, pooling_kwargs: {features_in: 512}}
+  embedding_net_params: {hiddens: [256], norm_fn: BatchNorm1d, activation_fn: ReLU, dropout: 0.5,
+                         layer_fn: {module: Linear, bias: false}}
+  heads_params: {logits: 10}
+stages:
+  data_params: {in_csv_train: train.csv, in_csv_valid: valid.csv, in_csv_infer: other.csv}
+  callbacks_params: {s: {callback: CheckpointCallback, load_on_stage_end: best_full}}
+  stage1: {state_params: {num_epochs: 20}}
+  stage2: {state_params: {num_epochs: 10}}
+  infer:
+    callbacks_params:
+      loader: {callback: CheckpointCallback, resume: logs/checkpoints/best.pth}
+      infer: {callback: InferCallback, out_prefix: /predictions}
+"""
+
+
+def test_multi_head_net_is_pooling_embedding_and_head(tmp_path):
+    model = imported(tmp_path, MULTI_HEAD_NET).config["model"]
+    embedding = {"hiddens": [256], "dropout": 0.5, "norm": "batch", "activation": "relu"}
+    assert ("resnet34", "pretrained") == (model["name"], model["weights"])
+    assert ({"name": "concat"}, embedding) == (model["pooling"], model["embedding"])
+
+
+def test_a_frozen_encoder_is_freed_by_the_second_stage(tmp_path):
+    stages = imported(tmp_path, MULTI_HEAD_NET).config["stages"]
+    assert ["head", "embedding"] == stages["stage1"]["trainable"]
+    assert ("all", "best") == (stages["stage2"]["trainable"], stages["stage2"]["start_from"])
+
+
+@pytest.mark.feature("CA-23")
+def test_infer_stages_predict_on_their_table(tmp_path):
+    one = imported(tmp_path, MULTI_HEAD_NET)
+    assert {"kind": "predict", "start_from": "best", "source": "other.csv"} == (
+        one.config["stages"]["infer"]
+    )
+    assert ("train.csv", "valid.csv") == tuple(one.config["data"].values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "encoder_params/cut_layers=1:int", "encoder_params/pooling=Other:str",
+        "embedding_net_params/norm_fn=GroupNorm:str", "embedding_net_params/residual=true",
+        "heads_params/color=5:int", "encoder_params/state_dict=x.pth:str",
+    ],
+)  # fmt: skip
+def test_parts_of_a_network_that_there_are_not(tmp_path, change):
+    source = f"model_params/{change.partition('=')[0]}"
+    refused = imported(tmp_path, MULTI_HEAD_NET, f"--model_params/{change}").refused
+    assert [source] == [row.source for row in refused]
+
+
 def test_skip_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ConfigError) as caught:
         imported(tmp_path, TWO_STAGES, skip=["stages/stage9"])
@@ -329,3 +385,33 @@ def test_files_merge_before_they_are_read(tmp_path):
     paths[1].write_text('{"stages": {"stage2": null, "state_params": {"num_epochs": 9}}}')
     (one,) = import_configs(paths)
     assert {"stage1": 9} == {name: s["epochs"] for name, s in one.config["stages"].items()}
+
+
+SIDE_HEADS = """
+model_params:
+  model: MultiHeadNet
+  encoder_params: {arch: resnet18}
+  heads_params: {logits: 10, rotation_logits: 8, blur_logits: 8}
+stages:
+  criterion_params: {_key_value: true, bce: {criterion: BCEWithLogitsLoss},
+                     ce: {criterion: CrossEntropyLoss}}
+  callbacks_params:
+    l1: {callback: CriterionCallback, criterion_key: bce, prefix: loss_class}
+    l2: {callback: CriterionCallback, criterion_key: ce, prefix: loss_rot,
+         input_key: rotation_factor, output_key: rotation_logits}
+    l3: {callback: CriterionCallback, criterion_key: bce, prefix: loss_blur,
+         output_key: blur_logits}
+    sum: {callback: MetricAggregationCallback, mode: weighted_sum,
+          metrics: {loss_class: 1, loss_rot: 0.5, loss_blur: 1}}
+  stage1: {}
+"""
+
+
+@pytest.mark.feature("CA-31")
+def test_heads_of_made_labels_keep_criteria_and_weights(tmp_path):
+    config = imported(tmp_path, SIDE_HEADS).config
+    assert ["rotation", "blur"] == config["data"]["side_heads"]
+    stage = config["stages"]["stage1"]
+    assert ("bce", {"rotation": {"weight": 0.5}, "blur": {"objective": "bce"}}) == (
+        stage["objective"], stage["heads"],
+    )  # fmt: skip

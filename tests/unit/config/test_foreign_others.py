@@ -79,6 +79,11 @@ def test_six_parameters(tmp_path):
     assert "vgg16" == one.config["model"]["name"]
 
 
+def test_recomputing_is_grad_checkpointing(tmp_path):
+    text = TEMPLATE.replace("memory_saving_method: [none]", "memory_saving_method: [recomputing]")
+    assert {"grad_checkpointing": True} == imported(tmp_path, text)[0].config["compute"]
+
+
 def test_each_combination_is_a_config(tmp_path):
     text = TEMPLATE.replace("[lenet]", "[lenet, resnet50]").replace("[32]", "[32, 64]")
     found = imported(tmp_path, text)
