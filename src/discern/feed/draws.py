@@ -36,6 +36,7 @@ class Operation(IntEnum):
     MADE_LABEL = 7
     CLASS_ORDER = 20
     WEIGHTS = 21
+    CLASS_ROUND = 22
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def evaluate_heads(
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
     world: World | None = None,
+    keep_features: bool = False,
 ) -> dict[str, Table]:
     """What the network says of every image in `feed`, in its order, by head.
 
@@ -69,8 +70,11 @@ def evaluate_heads(
     cross entropy of several labels) and probabilities are computed in float32 whatever the
     network's precision. The model's training mode is put back afterwards. Of several ranks in
     `world` each has a part of the images, in rank order, and all get the whole tables.
+    `keep_features` puts the embeddings into the tables of heads of one label an image.
     """
-    columns = _measure(model, feed, heads, device, amp_dtype, world or World())
+    columns = _measure(
+        model, feed, heads, device, amp_dtype, world or World(), keep_features=keep_features
+    )
     return {head.name: _table(head, columns[head.name]) for head in heads}
 
 
@@ -81,6 +85,8 @@ def _measure(
     device: torch.device,
     amp_dtype: torch.dtype | None,
     world: World,
+    *,
+    keep_features: bool,
 ) -> Columns:
     training = model.training
     model.eval()
@@ -92,7 +98,8 @@ def _measure(
     try:
         with torch.inference_mode(), cast_to, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                answer: Any = model(batch.images).logits
+                output = model(batch.images)
+                answer: Any = output.logits
                 wanted: Any = batch.targets
                 for head in heads:
                     logits = answer[head.name] if isinstance(answer, dict) else answer
@@ -100,10 +107,16 @@ def _measure(
                     measure = _tag_columns if head.kind == "multi" else _class_columns
                     found = measure(logits.float(), targets, keep=keep)
                     found["positions"] = batch.positions
+                    if keep_features:
+                        found["features"] = output.features.float()
                     parts[head.name].append({n: c.cpu().clone() for n, c in found.items()})
     finally:
         model.train(training)
-    return {head.name: _joined(parts[head.name], _names(head, keep=keep), world) for head in heads}
+    further = ("features",) if keep_features else ()
+    return {
+        head.name: _joined(parts[head.name], (*_names(head, keep=keep), *further), world)
+        for head in heads
+    }
 
 
 def _names(head: HeadSpec, *, keep: bool) -> tuple[str, ...]:
@@ -168,4 +181,5 @@ def _table(head: HeadSpec, columns: Mapping[str, NDArray[Any]]) -> Table:
         losses=columns["losses"],
         logits=columns.get("logits"),
         classes=head.classes,
+        features=columns.get("features"),
     )

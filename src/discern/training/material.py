@@ -17,6 +17,7 @@ from discern.data.manifest import Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
+from discern.feed.class_batches import ClassBatches
 from discern.feed.empty import EmptyFeed
 from discern.feed.features import Extract, FeatureFeed
 from discern.feed.loader import LoaderFeed, LoaderThreads
@@ -264,15 +265,37 @@ class Material:
             check_arguments(_shards_at_once, arguments, where=where)
             containers = self.manifest.locations.containers[positions]
             base = ShardSampler(containers, _shards_at_once(**arguments))
+        elif name == "classes_images":
+            check_arguments(_classes_and_images, arguments, where=where)
+            base = _class_batches(targets=self.manifest.targets[positions], size=size, **arguments)
         elif name != "all":
             raise ConfigError(
                 "no such sampler", where="sampler", got=name,
-                expected=f"all, {', '.join(_BALANCES)}, a number of images per class, weighted "
-                "or shards",
+                expected=f"all, {', '.join(_BALANCES)}, a number of images per class, weighted, "
+                "shards or classes_images",
             )  # fmt: skip
         if size is not None:
             return MiniEpochs(base, size)
         return None if name == "all" else base
+
+
+def _classes_and_images(classes: int, images: int) -> tuple[int, int]:
+    """The arguments of the sampler `classes_images`: classes of a batch, images of each."""
+    return classes, images
+
+
+def _class_batches(
+    targets: NDArray[np.int64], size: int | None, classes: int, images: int
+) -> ClassBatches:
+    base = ClassBatches(targets, classes, images)
+    if size is not None and size % base.batch_size:
+        raise ConfigError(
+            "an epoch is made of whole batches of classes",
+            where="epoch_size",
+            got=size,
+            expected=f"a multiple of {base.batch_size}",
+        )
+    return base
 
 
 def _shards_at_once(at_once: int = 4) -> int:

@@ -20,7 +20,7 @@ from discern.base.names import did_you_mean
 from discern.base.plugins import check_arguments, is_import_path, open_import_path
 from discern.data.head_spec import HeadSpec
 from discern.training import label_metrics as labels
-from discern.training import metrics, scores
+from discern.training import metrics, neighbors, scores
 from discern.training.label_metrics import LabelTable
 from discern.training.scores import EvalTable
 
@@ -29,6 +29,7 @@ Figure = Callable[..., Any]
 _NUMBERED = {
     "top_k": re.compile(r"(?:top_?|top_k_accuracy_|accuracy_?)(\d+)"),
     "map_at_k": re.compile(r"map_?(?:at_|@)?(\d+)"),
+    "recall_at": re.compile(r"recall_?(?:at_|@)(\d+)"),
 }
 
 METRICS: dict[str, Figure] = {
@@ -53,6 +54,7 @@ METRICS: dict[str, Figure] = {
     "mse": metrics.mse,
     "rmse": metrics.rmse,
     "pearson": metrics.pearson,
+    "recall_at": neighbors.recall_at_k,
 }
 LABEL_METRICS: dict[str, Figure] = {
     "accuracy": labels.exact_match,
@@ -95,6 +97,7 @@ class Metric:
 
     name: str
     figure: Figure = field(repr=False)
+    of_features: bool = False  # its table must hold the embeddings
 
     def __call__(self, table: EvalTable | LabelTable) -> float:
         """The figure. Raises ConfigError when a metric of one's own gives no number."""
@@ -129,7 +132,8 @@ def open_metric(
         figure = table[_own_name(name, given, table)]
     check_arguments(figure, given, where=f"metric '{name}'", given=_first_parameter(figure))
     _check_values(name, given)
-    return Metric(name, partial(figure, **given) if given else figure)
+    bound = partial(figure, **given) if given else figure
+    return Metric(name, bound, of_features=figure is neighbors.recall_at_k)
 
 
 def better_way(name: str) -> Literal["max", "min"] | None:

@@ -26,7 +26,8 @@ class EvalTable:
 
     positions: int64 [N], places in the manifest. targets: int64 [N], -1 = unlabeled. top_classes:
     int64 [N, k], most probable first. top_probabilities: float32 [N, k]. losses: float32 [N], nats;
-    NaN for unlabeled images. logits: float32 [N, K] or None. classes: the K class names.
+    NaN for unlabeled images. logits: float32 [N, K] or None. classes: the K class names. features:
+    float32 [N, D], the embeddings, or None where nobody asked for them.
     Raises ValueError when shapes or class numbers do not fit together.
     """
 
@@ -37,6 +38,7 @@ class EvalTable:
     losses: NDArray[np.float32]
     logits: NDArray[np.float32] | None
     classes: tuple[str, ...]
+    features: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.positions), len(self.classes)

@@ -9,6 +9,7 @@ import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,6 +40,7 @@ from discern.training.head_objectives import HeadWish, TrainingHead, head_object
 from discern.training.material import Material
 from discern.training.metric_table import Metric, open_metrics
 from discern.training.monitor import ALWAYS, open_monitor
+from discern.training.neighbors import NEIGHBOR_FIGURES, learns_embeddings
 from discern.training.objectives import Objective, learned_parts
 from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
@@ -253,6 +255,15 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     )
 
 
+def asked_metrics(config: RunConfig) -> list[tuple[str, dict[str, Any]]]:
+    """(Name, arguments) of the config's metrics, and Recall@k if a stage learns embeddings."""
+    wanted = {spec.name: spec.args for spec in config.tracking.metrics}
+    objectives = [stage.objective for stage in config.stages.values()]
+    if any(one is not None and learns_embeddings(one.name, one.args) for one in objectives):
+        wanted = {name: {} for name in NEIGHBOR_FIGURES} | wanted
+    return list(wanted.items())
+
+
 def stage_metrics(
     config: RunConfig, heads: Sequence[HeadSpec]
 ) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
@@ -261,7 +272,7 @@ def stage_metrics(
     Those that the config asks for, and those that any stage's model is chosen by. Raises
     ConfigError for one that no head has, and for a head that is not there.
     """
-    wanted = {spec.name: spec.args for spec in config.tracking.metrics}
+    wanted = dict(asked_metrics(config))
     for stage in config.stages.values():
         head, _, plain = stage.monitor.rpartition("/")
         if is_import_path(stage.monitor) or not head:

@@ -45,10 +45,12 @@ def score_heads(
     amp_dtype: torch.dtype | None = None,
     *,
     world: World | None = None,
+    keep_features: bool = False,
 ) -> dict[str, Table]:
     """The table of each head, main heads first; all ranks of `world` get all of it."""
     main = main_heads(heads)
     score = partial(evaluate_heads, model, device=device, amp_dtype=amp_dtype, world=world)
+    score = partial(score, keep_features=keep_features)
     tables = score(feeds.feed, heads=main)
     side = [head for head in heads if head.side]
     if side and feeds.side_feed is not None:
@@ -61,6 +63,14 @@ def plan_figures(plan: StagePlan, model: nn.Module, world: World) -> dict[str, f
     heads = plan.heads or (HeadSpec("label", "single", plan.classes),)
     feeds = HeadFeeds(feed=plan.val_feed, side_feed=plan.side_feed)
     rules = plan.rules
-    tables = score_heads(model, feeds, heads, rules.device, rules.amp_dtype, world=world)
+    tables = score_heads(
+        model,
+        feeds,
+        heads,
+        rules.device,
+        rules.amp_dtype,
+        world=world,
+        keep_features=any(metric.of_features for metric in plan.metrics),
+    )
     record = joint_record(tables, heads, metrics=plan.metrics, tag_metrics=plan.tag_metrics)
     return joint_figures(record, heads)

@@ -83,17 +83,12 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
             heads=[head.spec for head in manifest.heads],
             device=settings.device,
             amp_dtype=amp_dtype,
+            keep_features=any(metric.of_features for metric in wanted),
         )
     if not all(np.isfinite(table.losses[table.labeled]).all() for table in tables.values()):
         raise ModelError("the model gives values that are not finite", where=opened.name)
     heads = [head.spec for head in manifest.heads]
-    record = joint_record(
-        tables,
-        heads,
-        metrics=wanted,
-        tag_metrics=of_tags,
-        with_confusion=True,
-    )
+    record = joint_record(tables, heads, metrics=wanted, tag_metrics=of_tags, with_confusion=True)
     metrics = {"split": split, **record}
     seconds = time.monotonic() - started
     out = request.arguments.get("out")

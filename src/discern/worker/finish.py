@@ -177,9 +177,15 @@ def _evaluate(training: Training, split: str, batch_size: int) -> dict[str, Tabl
     """Full precision, whatever the training's: the scores are those of the bundle's own logits."""
     material, size = training.material, evaluation_batch(batch_size)
     feed, side_feed = material.evaluation_feed(split, size), material.side_feed(split, size)
+    metrics, _ = stage_metrics(training.config, material.heads)
     with HeadFeeds(feed=feed, side_feed=side_feed) as feeds:
         return score_heads(
-            training.model, feeds, material.heads, training.device, world=training.world
+            training.model,
+            feeds,
+            material.heads,
+            training.device,
+            world=training.world,
+            keep_features=any(metric.of_features for metric in metrics),
         )
 
 

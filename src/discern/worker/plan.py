@@ -48,6 +48,7 @@ from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.models.recompute import recompute_activations
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metrics
+from discern.training.stages import asked_metrics
 from discern.worker.network import default_weights, network_request
 from discern.worker.parts import check_parts
 from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
@@ -395,6 +396,4 @@ def plan_metrics(plan: TrainingPlan) -> tuple[list[Metric], list[Metric]]:
 
     (Those of one label an image, those of several.) Raises ConfigError for one that no head has.
     """
-    return open_metrics(
-        [(spec.name, spec.args) for spec in plan.config.tracking.metrics], network_heads(plan)
-    )
+    return open_metrics(asked_metrics(plan.config), network_heads(plan))

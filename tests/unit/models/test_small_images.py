@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from torch.nn import functional
 
+from discern.base.errors import ModelError
+from discern.models.aliases import ALIASES
 from discern.models.catalogue import BuiltModel, ModelRequest, build_model
 from discern.models.changes import ModelChanges
+from discern.models.nets.builders import own_names
 from discern.models.small_stem import CPU_MACS
 from discern.worker.network import default_weights
 
@@ -85,3 +89,27 @@ def test_a_handful_of_names_trains_on_digits_and_thumbnails(
     name: str, side: int, channels: int
 ) -> None:
     learn_one_step(build(name, side, channels, auto_stem_macs=CPU_MACS), channels)
+
+
+NAMES = sorted(
+    {name for name, alias in ALIASES.items() if alias.target is not None} | set(own_names())
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_trains_on_digits_and_thumbnails_or_names_its_smallest(
+    name: str, side: int, channels: int
+) -> None:
+    told = None
+    try:
+        built = build(name, side, channels, auto_stem_macs=CPU_MACS)
+    except ModelError as error:
+        told = error.expected
+    if told is not None:
+        assert re.fullmatch(r"at least \d+ pixels a side", told), told
+        return
+    if built.preprocess.height != side:
+        assert "are enlarged to" in str(built.size_note)
+    learn_one_step(built, channels)

@@ -126,7 +126,13 @@ class StageConfig(Section):
     sampler: Spec = Field(
         default_factory=lambda: Spec(name="all"),
         description="images of an epoch: all; classes evened out by down, up or a number of images "
-        "per class; weighted; shards",
+        "per class; weighted; shards; classes_images, see batch_classes",
+    )
+    batch_classes: int | None = Field(
+        None, ge=2, description="classes of a batch, for objectives that compare images"
+    )
+    batch_images: int | None = Field(
+        None, ge=2, description="images of each of them; batch_size is then their product"
     )
     epoch_size: int | None = Field(
         None, ge=1, description="images per epoch, out of the endless row of whole epochs"
@@ -172,6 +178,24 @@ class StageConfig(Section):
         if isinstance(value, dict) and all(value.get(key) is None for key in LENGTHS):
             return {**value, "epochs": DEFAULT_EPOCHS}
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_of_classes(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        classes, images = value.get("batch_classes"), value.get("batch_images")
+        if classes is None and images is None:
+            return value
+        if not isinstance(classes, int) or not isinstance(images, int):  # a missing one, mostly
+            msg = "batch_classes and batch_images are whole numbers, given together"
+            raise ValueError(msg)  # noqa: TRY004 - pydantic reports a ValueError
+        sampler = {"name": "classes_images", "args": {"classes": classes, "images": images}}
+        other = value.get("sampler")
+        if other not in (None, "all", {"name": "all"}, {"name": "all", "args": {}}, sampler):
+            msg = "batch_classes and batch_images are a sampler of their own: leave sampler out"
+            raise ValueError(msg)
+        return {**value, "batch_size": classes * images, "sampler": sampler}
 
     @model_validator(mode="after")
     def _one_length(self) -> StageConfig:
