@@ -86,12 +86,59 @@ def measure_feed(
     )
 
 
+def measure_training(
+    model: Annotated[str, typer.Option("--model", "-m", help="a network's name")],
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="random images in memory; the only kind so far")
+    ] = True,
+    forms: Annotated[
+        str,
+        typer.Option(
+            "--forms",
+            help="comma separated: plain, or channels_last, bf16, fp16, compile, recompute "
+            "joined by +",
+        ),
+    ] = "plain,channels_last,channels_last+bf16",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="images a step")
+    ] = 32,
+    classes: Annotated[int, typer.Option("--num-classes", min=1, help="of the network")] = 1000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="steps a round")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="rounds; the median counts")] = 3,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+    *,
+    flags: Pairs,
+) -> None:
+    """Measure training steps."""
+    from discern.launch.worker_process import become_worker
+
+    arguments = {
+        "model": model,
+        "synthetic": synthetic,
+        "forms": _names(forms),
+        "batch_size": batch_size,
+        "classes": classes,
+        "steps": steps,
+        "rounds": rounds,
+    }
+    become_worker(
+        make_request(
+            "bench-train", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug
+        )
+    )
+
+
 def _names(text: str | None) -> list[str]:
     return [] if text is None else [part.strip() for part in text.split(",")]
 
 
 bench_app.command("io", help="Photos a second, as training reads them, and what binds.")(
     build_command(measure_feed, flags_of("bench infer"))
+)
+bench_app.command("train", help="A network's images a second of training, on synthetic images.")(
+    build_command(measure_training, flags_of("bench infer"))
 )
 bench_app.command("infer", help="A network's images a second and memory, by batch and precision.")(
     build_command(measure_inference, flags_of("bench infer"))

@@ -231,6 +231,7 @@ FLAGS: tuple[Flag, ...] = (
         ("--checkpoint-activations",),
         "Compute",
     ),
+    Flag("--budget", "compute.budget", "text", "time for the whole, such as 20m", (), "Compute"),
     Flag(
         "--deterministic",
         "compute.deterministic",

@@ -35,6 +35,9 @@ def train(
         str | None,
         typer.Option(help="go on with RUN; alone: the latest unfinished run"),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print epochs, time, memory, disk; train nothing")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="never go on with an earlier run")] = False,
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="a finished run of that name gives way to a new one")
@@ -52,9 +55,12 @@ def train(
 
     if data is not None:
         flags = [("DATA", "data.source", data), *flags]
+    arguments = {
+        "runs": runs, "resume": resume, "fresh": fresh, "exist_ok": exist_ok, "dry_run": dry_run,
+    }  # fmt: skip
     request = make_request(
         "train",
-        arguments={"runs": runs, "resume": resume, "fresh": fresh, "exist_ok": exist_ok},
+        arguments=arguments,
         flags=flags,
         config=config,
         sets=sets,
@@ -68,11 +74,9 @@ def train(
     if resume is None or any("data" in layer.value for layer in layers):
         if not names_source(layers):
             raise ConfigError(
-                "train needs DATA",
-                where="discern train",
+                "train needs DATA", where="discern train", hint="discern train digits",
                 expected="a folder, a table, an archive, or a built-in name",
-                hint="discern train digits",
-            )
+            )  # fmt: skip
         resolve_request(request)
     ranks = ranks_of(request)
     if ranks > 1:

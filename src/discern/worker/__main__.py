@@ -20,6 +20,7 @@ VERBS = {
     "lr-find": "discern.worker.lr_find:lr_find_verb",
     "kfold": "discern.worker.kfold:kfold_verb",
     "bench-infer": "discern.worker.bench:infer_verb",
+    "bench-train": "discern.worker.bench_train:train_verb",
     "bench-io": "discern.worker.bench_io:io_verb",
     "data-preview": "discern.worker.preview:preview_verb",
     "models-list": "discern.worker.model_pages:list_verb",

@@ -64,6 +64,7 @@ from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features
 from discern.worker.stage_words import augment_words, feature_lines, rate_lines, recipe_words
 from discern.worker.terminal import heads_text
+from discern.worker.time_plan import apply_budget, plan_time
 
 
 def train_verb(request: Request, console: Console) -> int:
@@ -94,6 +95,14 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
         parts = chosen_by_first(plan.world, plan.choices, lambda: _prepare(plan, run))
         built, material, _ = parts
         _announce(plan, built, material, run, console)
+        dry = bool(request.arguments.get("dry_run"))
+        if dry or (plan.config.compute.budget is not None and "budget" not in plan.choices):
+            plan, times = plan_time(plan, parts, started)
+            for line in times.lines():
+                console.say(line)
+            if dry:
+                return times.record()
+        plan = apply_budget(plan)
         writer = _open_writer(request, plan, run, root) if plan.world.leads else None
         with writer or contextlib.nullcontext(), telling_the_cause():
             resumed = run is not None

@@ -31,6 +31,10 @@ class ComputeConfig(Section):
         description="compute activations again in the backward pass instead of keeping them: less "
         "memory, the same weights",
     )
+    budget: str | None = Field(
+        None,
+        description="time that the whole may take, such as 20m: stages in epochs are shortened",
+    )
     deterministic: bool = Field(
         True,
         description="deterministic kernels only; equal runs give equal bits on one machine",
