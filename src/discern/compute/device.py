@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -18,6 +19,7 @@ from discern.config.device_text import listed_devices
 PROBE_STEPS = 3
 # bf16 must win by this much to be worth its rounding: below it the probe's noise decides.
 PROBE_GAIN = 1.1
+_HOPELESS = 3.0  # a bf16 step this many times as long as fp32's is not tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ def choose_precision(
             started = time.perf_counter()
             step(AMP_TYPES[name])
             times.append(time.perf_counter() - started)
+            if times[-1] > _HOPELESS * seconds.get("fp32", math.inf):
+                break  # emulated bf16 takes ten times as long: a probe longer than a training
         seconds[name] = min(times)
     gain = seconds["fp32"] / seconds["bf16"]
     return ("bf16" if gain >= PROBE_GAIN else "fp32"), f"bf16 measured {gain:.2f}x fp32's speed"

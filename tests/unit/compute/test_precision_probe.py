@@ -1,0 +1,28 @@
+"""How `auto` chooses the precision on a CPU: by steps that are timed, and no more than needed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from discern.compute import device
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tries", "chosen"), [(0.5, 4, "bf16"), (1.0, 4, "fp32"), (10.0, 2, "fp32")]
+)
+def test_a_hopeless_bf16_is_tried_twice_and_no_more(monkeypatch, seconds, tries, chosen):
+    now, taken = [0.0], []
+    monkeypatch.setattr(device.time, "perf_counter", lambda: now[0])
+
+    def step(amp_dtype):
+        taken.append(amp_dtype)
+        now[0] += 1.0 if amp_dtype is None else seconds
+
+    value, reason = device.choose_precision("auto", CPU, step)
+    assert chosen == value
+    assert 4 == taken.count(None)
+    assert tries == taken.count(torch.bfloat16)
+    assert f"{1 / seconds:.2f}x" in reason
