@@ -104,6 +104,7 @@ FLAGS: tuple[Flag, ...] = (
         _WITH_MODEL,
     ),
     Flag("--resample", "data.resample", "text", "of training photos: mixed or fast", (), "Data"),
+    Flag("--overfit-batches", "data.overfit_batches", "int", "train and score the same few", ()),
     Flag("--workers", "data.workers", "int", "decoding threads", ("-j",), "Data", _WITH_MODEL),
     Flag("--model", "model.name", "text", "network name or import path", ("-m",), "Model"),
     Flag(

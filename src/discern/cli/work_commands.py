@@ -42,6 +42,9 @@ def train(
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="a finished run of that name gives way to a new one")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="smoke run: 2 epochs of 3 batches of every stage")
+    ] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
@@ -56,7 +59,8 @@ def train(
     if data is not None:
         flags = [("DATA", "data.source", data), *flags]
     arguments = {
-        "runs": runs, "resume": resume, "fresh": fresh, "exist_ok": exist_ok, "dry_run": dry_run,
+        "runs": runs, "resume": resume, "fresh": fresh or check, "exist_ok": exist_ok,
+        "dry_run": dry_run, "check": check,
     }  # fmt: skip
     request = make_request(
         "train",
@@ -68,21 +72,27 @@ def train(
         quiet=quiet,
         debug=debug,
     )
-    if resume is not None and fresh:
-        raise ConfigError("--resume and --fresh exclude each other")
+    if resume is not None and (fresh or check):
+        raise ConfigError(f"--resume and --{'fresh' if fresh else 'check'} exclude each other")
     layers = request_layers(request)
     if resume is None or any("data" in layer.value for layer in layers):
-        if not names_source(layers):
-            raise ConfigError(
-                "train needs DATA", where="discern train", hint="discern train digits",
-                expected="a folder, a table, an archive, or a built-in name",
-            )  # fmt: skip
+        _need_data(given=names_source(layers))
         resolve_request(request)
     ranks = ranks_of(request)
     if ranks > 1:
         start_ranks(request, ranks).result()
         return
     become_worker(request)
+
+
+def _need_data(*, given: bool) -> None:
+    if not given:
+        raise ConfigError(
+            "train needs DATA",
+            where="discern train",
+            expected="a folder, a table, an archive, or a built-in name",
+            hint="discern train digits",
+        )
 
 
 def lr_find(

@@ -9,6 +9,7 @@ from discern.base.errors import ConfigError
 from discern.config.request import Request
 from discern.config.stage_lengths import LENGTHS
 from discern.track.run import Run, find_unfinished, open_run
+from discern.track.run_reference import split_reference
 
 
 def named_run(request: Request, root: Path) -> Run | None:
@@ -17,8 +18,9 @@ def named_run(request: Request, root: Path) -> Run | None:
     if wanted is None:
         return None
     if wanted:
-        run = open_run(wanted, root)
-        if run.status == "finished" and not _asks_for_length(request):
+        name, checkpoint = split_reference(wanted)
+        run = open_run(name, root)
+        if checkpoint is None and run.status == "finished" and not _asks_for_length(request):
             raise ConfigError(
                 "this run is finished",
                 where=run.id,

@@ -65,6 +65,8 @@ class FeedSettings:
     val_split: str = "val"  # the images that the model is chosen by
     rank: int = 0
     ranks: int = 1
+    scored_images: int | None = None  # at most so many of a split are scored: a check's
+    overfit_images: int | None = None  # the same few training images are every split
 
 
 class Material:
@@ -90,7 +92,15 @@ class Material:
         """The manifest positions of a split: train, val, test, or all."""
         if split == "all":
             return np.arange(len(self.manifest.ids))
-        return self.manifest.positions(split)
+        if self.settings.overfit_images is not None:
+            train = self.manifest.positions("train")
+            chosen = np.random.default_rng(self.settings.seed).permutation(train)
+            return np.sort(chosen[: self.settings.overfit_images])
+        positions = self.manifest.positions(split)
+        most = self.settings.scored_images
+        if most is not None and split != "train" and len(positions) > most:
+            return positions[np.arange(most) * len(positions) // most]  # some of every class
+        return positions
 
     def pixels(self, split: str) -> Pixels:
         """The split's images in memory: uint8 [N, H, W, C]."""

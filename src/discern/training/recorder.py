@@ -17,6 +17,9 @@ class Recorder(Protocol):
     def rewind(self, step: int) -> None:
         """Forget the figures of later steps: training goes on from `step`."""
 
+    def say(self, text: str) -> None:
+        """Tell the user how things stand."""
+
     def warn(self, text: str) -> None:
         """Tell the user something that must not be missed."""
 
@@ -32,6 +35,9 @@ class NoRecorder:
 
     def rewind(self, step: int) -> None:
         """Nothing to rewind."""
+
+    def say(self, text: str) -> None:
+        """Rank 0 tells the same."""
 
     def warn(self, text: str) -> None:
         """Rank 0 tells the same."""

@@ -85,6 +85,20 @@ def stage_length(
     return StageLength(batches=batches, steps=steps)
 
 
+def closing_epoch(name: str, length: StageLength, close_aug: int) -> int | None:
+    """The epoch from which on only gentle augmentation is done; None: never. Raises ConfigError."""
+    if length.epochs is not None:
+        return length.epochs - close_aug
+    if close_aug:
+        raise ConfigError(
+            "the last epochs of a stage of some minutes are not known beforehand",
+            where=f"stages.{name}.close_aug",
+            got=close_aug,
+            expected="a length in epochs, steps or examples",
+        )
+    return None
+
+
 class StageClock:
     """Seconds that a stage has taken, those before a resume included.
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from discern.base.errors import ConfigError
 from discern.base.plugins import is_import_path
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
@@ -44,7 +44,9 @@ from discern.training.neighbors import NEIGHBOR_FIGURES, learns_embeddings
 from discern.training.objectives import Objective, learned_parts
 from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
-from discern.training.stage_length import StageLength, stage_length
+from discern.training.stage_length import StageLength, closing_epoch, stage_length
+from discern.training.stage_starts import predict_stage, starting_point
+from discern.training.starting_point import earlier_stage, is_elsewhere
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
 from discern.training.tally import Tally
@@ -67,6 +69,8 @@ class Training:
     device: torch.device
     precision: str
     on_features: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    own_images: Mapping[str, Material] = field(default_factory=dict)
     world: World = field(default_factory=World)
 
     def seed_stage(self, index: int) -> None:
@@ -84,12 +88,20 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
         first = checkpoint.state["stage_index"]
     listeners = session.callbacks.callbacks
     session.ledger.monitors = {
-        name: open_monitor(stage.monitor, stage.monitor_mode) for name, stage in stages
+        name: open_monitor(stage.monitor, stage.monitor_mode)
+        for name, stage in training.config.training_stages.items()
     }
     session.callbacks.call("before_run", session.progress)
     signal = Signal.GO_ON
     for index in range(first, len(stages)):
         name, config = stages[index]
+        if config.kind == "predict":
+            predict_stage(training, session, name)
+            continue
+        if signal is Signal.END_RUN:
+            continue  # the stages that only predict still do
+        if checkpoint is None or index != first:
+            starting_point(training, name).load(training.model, session)
         session.callbacks = CallbackList([*listeners, *_stage_callbacks(config)])
         training.seed_stage(index)
         training.world.spread_(list(training.model.state_dict().values()))
@@ -104,8 +116,6 @@ def run_stages(training: Training, session: Session, checkpoint: Checkpoint | No
             # The next stage, and the run's last weights, are those that the scores are of.
             training.model.load_state_dict(state.ema.model.state_dict())
         step, samples = state.step, state.samples
-        if signal is Signal.END_RUN:
-            break
     session.callbacks = CallbackList(listeners)
     session.callbacks.call("after_run", session.progress)
 
@@ -114,9 +124,15 @@ def check_stages(config: RunConfig, model: Classifier, material: Material) -> No
     """Raise ConfigError for an optimizer, schedule, objective or parameter named in vain."""
     heads = material.training_heads()
     stage_metrics(config, material.heads)
+    before: list[str] = []
     for name, stage in config.stages.items():
-        if stage.kind != "train" or stage.start_from is not None:
-            raise ConfigError("not built yet", where=f"stages.{name}", got="kind or start_from")
+        if not is_elsewhere(stage.start_from):
+            wish = stage.start_from or ("best" if stage.kind == "predict" else None)
+            if wish is not None:
+                earlier_stage(wish, before, where=f"stages.{name}.start_from")
+        if stage.kind == "predict":
+            continue
+        before.append(name)
         objective, _ = stage_objective(stage, heads, model)
         set_trainable(model, stage.trainable)
         resolve_schedule(stage.schedule.name, stage.schedule.args)
@@ -258,7 +274,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
 def asked_metrics(config: RunConfig) -> list[tuple[str, dict[str, Any]]]:
     """(Name, arguments) of the config's metrics, and Recall@k if a stage learns embeddings."""
     wanted = {spec.name: spec.args for spec in config.tracking.metrics}
-    objectives = [stage.objective for stage in config.stages.values()]
+    objectives = [stage.objective for stage in config.training_stages.values()]
     if any(one is not None and learns_embeddings(one.name, one.args) for one in objectives):
         wanted = {name: {} for name in NEIGHBOR_FIGURES} | wanted
     return list(wanted.items())
@@ -273,7 +289,7 @@ def stage_metrics(
     ConfigError for one that no head has, and for a head that is not there.
     """
     wanted = dict(asked_metrics(config))
-    for stage in config.stages.values():
+    for stage in config.training_stages.values():
         head, _, plain = stage.monitor.rpartition("/")
         if is_import_path(stage.monitor) or not head:
             plain = stage.monitor
@@ -303,20 +319,6 @@ def length_of_stage(material: Material, config: StageConfig) -> StageLength:
         examples=config.examples,
         minutes=config.minutes,
     )
-
-
-def closing_epoch(name: str, length: StageLength, close_aug: int) -> int | None:
-    """The epoch from which on only gentle augmentation is done; None: never. Raises ConfigError."""
-    if length.epochs is not None:
-        return length.epochs - close_aug
-    if close_aug:
-        raise ConfigError(
-            "the last epochs of a stage of some minutes are not known beforehand",
-            where=f"stages.{name}.close_aug",
-            got=close_aug,
-            expected="a length in epochs, steps or examples",
-        )
-    return None
 
 
 def stage_schedule(config: StageConfig, plan: StagePlan) -> Schedule | TimedSchedule:
@@ -363,7 +365,7 @@ def probe_precision(
     config: RunConfig, model: Classifier, material: Material, device: torch.device
 ) -> tuple[str, str]:
     """(precision, reason): `auto` times training steps of a scratch copy of the model each way."""
-    name, stage = next(iter(config.stages.items()))
+    name, stage = next(iter(config.training_stages.items()))
     wanted = config.compute.precision
     if wanted != "auto" or device.type != "cpu":
         return choose_precision(wanted, device, lambda _: None)

@@ -21,14 +21,13 @@ from discern.exporting.bundle import save_bundle
 from discern.exporting.content import BundleContent, GoldenImage
 from discern.models.catalogue import BuiltModel
 from discern.track.run import RunWriter
-from discern.training.checkpoints import read_checkpoint
 from discern.training.evaluate import Table, evaluation_batch
 from discern.training.joint_scores import joint_figures, joint_record
 from discern.training.ledger import Entry
 from discern.training.material import Material
-from discern.training.monitor import Monitor
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.stages import Training, stage_metrics
+from discern.training.starting_point import load_best
 from discern.training.trainer import Session
 from discern.training.validation import HeadFeeds, score_heads
 from discern.worker.plan import TrainingPlan, plan_metrics
@@ -51,7 +50,8 @@ def _scores(
         tag_metrics=tag_metrics,
         with_confusion=True,
     )
-    return {"split": split, **record}
+    few = plan.config.data.overfit_batches is not None
+    return {"split": "train" if few else split, **record}
 
 
 def finish_run(
@@ -70,7 +70,7 @@ def finish_run(
     heads = training.material.heads
     name, stage = last_training(plan)
     monitor = session.ledger.monitors[name]
-    best, stage_bests = keep_best(training, session, monitor), session.ledger.stage_bests()
+    best, stage_bests = load_best(training.model, session, monitor), session.ledger.stage_bests()
     _tell_kept(best, stage_bests, console)
     if stage.soup is not None:
         plan.choices["soup"] = keep_soup(
@@ -115,7 +115,7 @@ def finish_run(
 
 def last_training(plan: TrainingPlan) -> tuple[str, StageConfig]:
     """The last stage that trains, with its name: the model and its figures are of it."""
-    return [item for item in plan.config.stages.items() if item[1].kind == "train"][-1]
+    return list(plan.config.training_stages.items())[-1]
 
 
 def final_tables(plan: TrainingPlan, training: Training) -> dict[str, dict[str, Table]]:
@@ -142,25 +142,6 @@ def _chosen_by(training: Training, stage: StageConfig) -> Callable[[], Mapping[s
         return joint_figures(record, heads)
 
     return figures
-
-
-def keep_best(training: Training, session: Session, monitor: Monitor) -> Entry:
-    """Load the weights of the best checkpoint that verifies; each one passed over is named."""
-    for entry in session.ledger.ranked(monitor):
-        path = session.store.path(entry.step)
-        if not path.exists():
-            continue
-        try:
-            checkpoint = read_checkpoint(path)
-        except RunError as error:
-            session.recorder.warn(
-                f"the best checkpoint is passed over: {error.what} ({error.where})"
-            )
-            continue
-        tensors = checkpoint.tensors.get("ema", checkpoint.tensors["model"])
-        training.model.load_state_dict(tensors)
-        return entry
-    raise RunError("no checkpoint is left to keep", where=session.store.folder)
 
 
 def weights_hash(tensors: dict[str, Tensor]) -> str:
@@ -278,6 +259,10 @@ def _tell(
         f"(95 %: {metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
     )
     console.result(console.paint(score, "bold"))
+    if plan.config.data.overfit_batches is not None:
+        console.warn("scored on the few images that it was trained on: this says it can learn them")
+    if plan.check:
+        console.warn("a check of 2 epochs of 3 batches: every stage runs, the scores say nothing")
     if plan.chosen_on_reported:
         console.warn("chosen on the test images: this score is too good")
     drawn = "drawn at random from all images" if plan.scanned.random_split else "as given"

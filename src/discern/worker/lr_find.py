@@ -64,7 +64,7 @@ def lr_find_verb(request: Request, console: Console) -> int:
         device=device,
         precision=precision,
     )
-    name, stage = next(iter(plan.config.stages.items()))
+    name, stage = next(iter(plan.config.training_stages.items()))
     console.say(f"model    {built.name}, stage {name}, {stage.optimizer.name}")
     console.say(f"compute  {plan.device}, {precision} ({reason})")
     # The very batches, draws and random states that this stage would begin with.

@@ -42,16 +42,17 @@ from discern.data.manifest import SPLITS
 from discern.data.mirror import mirror_test
 from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
 from discern.data.sources import Source, measure_mean_std, open_source
-from discern.feed.augment import Policy
 from discern.feed.side_heads import side_head_specs
 from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.models.recompute import recompute_activations
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metrics
 from discern.training.stages import asked_metrics
+from discern.worker.adapted_preprocess import as_augmented
 from discern.worker.network import default_weights, network_request
 from discern.worker.parts import check_parts
 from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
+from discern.worker.smoke import overfit_images, scored_images, shortened
 
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
@@ -73,6 +74,7 @@ class TrainingPlan:
     threads: int
     identity: str
     chosen_on_reported: bool = False
+    check: bool = False  # a smoke run
     world: World = field(default_factory=World)
     choices: dict[str, Any] = field(default_factory=dict)
 
@@ -115,6 +117,9 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     resolved = resolve_request(request, recipe, choice)
     if shorten_warmups(recipe, {n: s.epochs for n, s in resolved.config.stages.items()}):
         resolved = resolve_request(request, recipe, choice)
+    check = bool(request.arguments.get("check"))
+    if check:
+        resolved = replace(resolved, config=shortened(resolved.config))
     workers = resolved.config.data.workers
     return TrainingPlan(
         resolved=resolved,
@@ -126,6 +131,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         threads=threads,
         identity=_identity(resolved.config, scanned),
         chosen_on_reported=chosen_on_reported,
+        check=check,
         world=world,
     )
 
@@ -333,44 +339,20 @@ def make_material(
         rank=plan.world.rank,
         ranks=plan.world.ranks,
         side_heads=tuple(plan.config.data.side_heads),
+        scored_images=scored_images(plan.config) if plan.check else None,
+        overfit_images=overfit_images(plan.config),
     )
     material = Material(plan.scanned.manifest, plan.source, preprocess, settings)
     # Pretrained weights keep the normalization that they were trained under.
     if built.pretrained:
         return material
-    adapted = _as_augmented(plan, material)
+    adapted = as_augmented(plan.config, material)
     plan.choices["normalization"] = {
         "mean": list(adapted.mean),
         "std": list(adapted.std),
         "per_image": adapted.per_image,
     }
     return material.with_preprocess(adapted)
-
-
-def _as_augmented(plan: TrainingPlan, material: Material) -> Preprocess:
-    """The preprocessing that the stages' augmentation belongs to; what the config gives stays."""
-    preprocess, data = material.preprocess, plan.config.data
-    wanted = set()
-    for stage in (one for one in plan.config.stages.values() if one.kind == "train"):
-        augment = material.augmentation(stage.augment.name, stage.augment.args)
-        if isinstance(augment, Policy):
-            wanted.add(augment.evaluation.adapt(preprocess))
-        elif augment is not None:
-            wanted.add(preprocess)
-    if len(wanted) > 1:
-        raise ConfigError(
-            "the stages' augmentations want different normalizations",
-            where="stages.*.augment",
-            hint="give data.mean and data.std, or presets of one kind",
-        )
-    adapted = wanted.pop() if wanted else preprocess
-    if data.mean is not None:
-        adapted = replace(
-            adapted, mean=preprocess.mean, std=preprocess.std, per_image=preprocess.per_image
-        )
-    if data.crop_pct is not None:
-        adapted = replace(adapted, crop_pct=preprocess.crop_pct)
-    return adapted
 
 
 def allow_flip(plan: TrainingPlan) -> bool:

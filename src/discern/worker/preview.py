@@ -43,7 +43,7 @@ def preview_verb(request: Request, console: Console) -> int:
     plan = plan_training(request, console)
     built = build_network(plan, filled=False)
     material = make_material(plan, built, choose_preprocess(plan, built), flip=allow_flip(plan))
-    name, stage = next(iter(plan.config.stages.items()))
+    name, stage = next(iter(plan.config.training_stages.items()))
     augment = material.augmentation(stage.augment.name, stage.augment.args)
     facts = plan.scanned.facts
     shown = preview_images(

@@ -77,7 +77,7 @@ def check_batches(config: RunConfig, material: Material, world: World) -> None:
     if world.alone:
         return
     count = len(material.positions("train"))
-    for name, stage in config.stages.items():
+    for name, stage in config.training_stages.items():
         sampler = material.sampler(stage.sampler.name, stage.sampler.args, stage.epoch_size)
         order = training_order(count, stage.batch_size, seed=0, epoch=0, sampler=sampler)
         try:
@@ -101,7 +101,7 @@ def rank_lines(config: RunConfig, devices: list[str], world: World) -> list[str]
     if world.alone:
         return []
     lines = [f"{world.ranks} ranks by {world.backend} on {', '.join(dict.fromkeys(devices))}"]
-    for name, stage in config.stages.items():
+    for name, stage in config.training_stages.items():
         low, high = stage.batch_size // world.ranks, -(-stage.batch_size // world.ranks)
         each = f"{low}" if low == high else f"{low} or {high}"
         lines.append(f"{name}: batches of {stage.batch_size} images, {each} on each rank")

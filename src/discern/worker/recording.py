@@ -44,6 +44,11 @@ class RunRecorder:
             self._writer.events.rewind(step)
         self._writer.log(f"going on from step {step}")
 
+    def say(self, text: str) -> None:
+        """Tell the terminal and the log."""
+        self._writer.log(text)
+        self._console.say(text)
+
     def warn(self, text: str) -> None:
         """Tell the terminal and the log."""
         self._writer.log(f"warning: {text}")

@@ -37,7 +37,7 @@ def _choices(
     shape = (preprocess.channels, preprocess.height, preprocess.width)
     sample = trial_images(shape, material.settings.device)
     choices = {}
-    for name, stage in plan.config.stages.items():
+    for name, stage in plan.config.training_stages.items():
         set_trainable(model, stage.trainable)
         choice = choose_features(
             stage.cache_features,

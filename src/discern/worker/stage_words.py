@@ -25,7 +25,7 @@ def augment_words(plan: TrainingPlan, material: Material) -> str:
     """What is done to training images, stage by stage where stages differ."""
     words = {
         name: describe_augment(material.augmentation(stage.augment.name, stage.augment.args))
-        for name, stage in plan.config.stages.items()
+        for name, stage in plan.config.training_stages.items()
     }
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
@@ -35,7 +35,7 @@ def augment_words(plan: TrainingPlan, material: Material) -> str:
 def rate_lines(plan: TrainingPlan, model: Classifier) -> list[str]:
     """The rates of each stage that has others than its plain one."""
     lines = []
-    for name, stage in plan.config.stages.items():
+    for name, stage in plan.config.training_stages.items():
         told = optimizer_lines(stage, model)
         if len(told) > _MOST_RATES:
             told = [told[0], f"{len(told) - 2} groups between", told[-1]]

@@ -21,15 +21,18 @@ from discern.track.run import (
     resume_run,
     runs_root,
 )
+from discern.track.run_reference import split_reference
 from discern.training.accord import StopRequest
 from discern.training.material import Material
+from discern.training.monitor import open_monitor
 from discern.training.stages import (
     Training,
     check_stages,
     probe_precision,
     run_stages,
 )
-from discern.worker.finish import final_tables, finish_run
+from discern.worker.branch import branch_run
+from discern.worker.finish import final_tables, finish_run, last_training
 from discern.worker.out_of_memory import memory_told
 from discern.worker.plan import (
     TrainingPlan,
@@ -62,6 +65,7 @@ from discern.worker.resume import (
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
 from discern.worker.stage_features import choose_stage_features
+from discern.worker.stage_inputs import chosen_starts, find_starts, open_own_images
 from discern.worker.stage_words import augment_words, feature_lines, rate_lines, recipe_words
 from discern.worker.terminal import heads_text
 from discern.worker.time_plan import apply_budget, plan_time
@@ -91,13 +95,16 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
         run = _agreed_run(named or same_request(request, plan, root), plan, root)
         if run is not None:
             check_same(plan, run)
+            run = _agreed_run(_branched(request, run, plan, console), plan, root) or run
             plan.choices.update(run.record.get("choices") or {})
-        parts = chosen_by_first(plan.world, plan.choices, lambda: _prepare(plan, run))
-        built, material, _ = parts
+        parts = chosen_by_first(
+            plan.world, plan.choices, lambda: _prepare(plan, run, root, console)
+        )
+        built, material = parts[:2]
         _announce(plan, built, material, run, console)
         dry = bool(request.arguments.get("dry_run"))
         if dry or (plan.config.compute.budget is not None and "budget" not in plan.choices):
-            plan, times = plan_time(plan, parts, started)
+            plan, times = plan_time(plan, parts[:3], started)
             for line in times.lines():
                 console.say(line)
             if dry:
@@ -109,11 +116,13 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
             return _train_run(plan, parts, writer, console, started, resumed=resumed)
 
 
-_Parts = tuple[BuiltModel, Material, frozenset[str]]
+_Parts = tuple[BuiltModel, Material, frozenset[str], dict[str, Material]]
 
 
-def _prepare(plan: TrainingPlan, run: Run | None) -> _Parts:
-    """The network and the images, checked, and the stages that train on kept features."""
+def _prepare(plan: TrainingPlan, run: Run | None, root: Path, console: Console) -> _Parts:
+    """The network and the images, checked; the stages that train on kept features; and the images
+    of stages that predict on some of their own.
+    """
     built = build_network(plan)
     preprocess = choose_preprocess(plan, built)
     flip = allow_flip(plan)
@@ -124,7 +133,18 @@ def _prepare(plan: TrainingPlan, run: Run | None) -> _Parts:
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
     begun = run is not None and "choices" in run.record
     on_features = choose_stage_features(plan, built.model, material, begun=begun)
-    return built, material, on_features
+    find_starts(plan, root, console)
+    return built, material, on_features, open_own_images(plan, material, console)
+
+
+def _branched(request: Request, run: Run, plan: TrainingPlan, console: Console) -> Run:
+    """The new run that `--resume RUN@...` asks for; without such a checkpoint, the run itself."""
+    _, wish = split_reference(request.arguments.get("resume") or "")
+    if wish is None or not plan.world.leads:
+        return run
+    stages = plan.config.stages
+    stage = stages.get(wish.stage or "") or last_training(plan)[1]
+    return branch_run(run, wish, open_monitor(stage.monitor, stage.monitor_mode), console)
 
 
 def _agreed_run(found: Run | None, plan: TrainingPlan, root: Path) -> Run | None:
@@ -193,8 +213,8 @@ def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Pa
     return create_run(
         root,
         project_of(plan),
-        name_stem=(plan.config.model.name or "model").rpartition(":")[2].rpartition("/")[2],
-        name=plan.config.tracking.name,
+        name_stem=name_stem(plan),
+        name=None if plan.check else plan.config.tracking.name,
         exist_ok=bool(request.arguments.get("exist_ok")),
         request_hash=plan.identity,
         config_text=dump_text(stored_config(plan, None)),
@@ -208,8 +228,15 @@ def _open_writer(request: Request, plan: TrainingPlan, run: Run | None, root: Pa
             "config": stored_config(plan, None),
             "origins": origin_record(plan.resolved),
             "left_out": [problem.record() for problem in plan.scanned.problems],
+            "check": plan.check,
         },
     )
+
+
+def name_stem(plan: TrainingPlan) -> str:
+    """What a run without a given name is called before its number; a smoke run says so."""
+    name = (plan.config.model.name or "model").rpartition(":")[2].rpartition("/")[2]
+    return f"{plan.config.tracking.name or name}-check" if plan.check else name
 
 
 def _split_record(plan: TrainingPlan) -> dict[str, Any]:
@@ -236,7 +263,7 @@ def _train_run(
     *,
     resumed: bool,
 ) -> dict[str, Any] | None:
-    built, material, on_features = parts
+    built, material, on_features, own_images = parts
     device, world = plan.device.torch_device, plan.world
     run = "RUN" if writer is None else writer.run.id
     if "precision" not in plan.choices and world.leads:
@@ -265,6 +292,8 @@ def _train_run(
         precision=precision["value"],
         on_features=on_features,
         world=world,
+        elsewhere=chosen_starts(plan),
+        own_images=own_images,
     )
     with memory_told(plan, built.model, run, lambda: session.progress.stage):
         with stop_on_signals(asked, console):

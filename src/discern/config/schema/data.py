@@ -108,4 +108,9 @@ class DataConfig(Section):
         "mixed",
         description="resizing of training photos: antialiased where they shrink, or fast: linear",
     )
+    overfit_batches: int | None = Field(
+        None,
+        ge=1,
+        description="train on so many batches and score the same images: can it learn them?",
+    )
     workers: int | None = Field(None, ge=0, description="decoding threads; default: by free cores")

@@ -42,6 +42,11 @@ class RunConfig(Section):
                 raise ValueError(msg)
         return value
 
+    @property
+    def training_stages(self) -> dict[str, StageConfig]:
+        """The stages that train, in order; the others only predict."""
+        return {name: stage for name, stage in self.stages.items() if stage.kind == "train"}
+
     def record(self) -> dict[str, Any]:
         """The config as plain JSON values, in schema order."""
         return self.model_dump(mode="json")
