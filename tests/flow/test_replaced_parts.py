@@ -158,7 +158,9 @@ def test_package_outside_the_repository_replaces_all_seven_parts(
     assert ["1", "2"] == [line.split()[0] for line in note.read_text().splitlines()]
     # 16 training images in 4 batches, each three times, in 2 epochs.
     assert record["best"]["step"] in (12, 24)
-    steps = sorted(path.name for path in (Path(ended.object["path"]) / "checkpoints").iterdir())
+    steps = sorted(
+        path.name for path in (Path(ended.object["path"]) / "checkpoints").glob("step-*")
+    )
     assert ["step-12", "step-24"] == steps
 
 
