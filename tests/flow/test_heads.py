@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -92,22 +93,73 @@ def test_several_labels_an_image_train_score_and_answer(table, tmp_path):
     assert scored.object["metrics"]["map"] == pytest.approx(metrics["map"])
 
 
+SIDE_CLASSES = {"rotation": 8, "class_rotation": 80, "blur": 8, "flare": 2}
+
+
+def train_side_heads(runs, *flags):
+    return discern(
+        "train", "digits", *flags, "--device", "cpu", "--precision", "fp32", "--set",
+        "data.side_heads=[rotation, class_rotation, blur, flare]", "--runs", runs, "--json",
+        timeout=300,
+    ).object  # fmt: skip
+
+
+def test_side_heads_are_scored_and_answer_nothing(tmp_path):
+    trained = train_side_heads(tmp_path, "--model", "mlp", "--epochs", "1")
+    heads = trained["metrics"]["heads"]
+    assert {name for name, own in heads.items() if own.get("side")} == set(SIDE_CLASSES)
+    for name, count in SIDE_CLASSES.items():
+        assert len(heads[name]["confusion"]["classes"]) == count
+    (main,) = set(heads) - set(SIDE_CLASSES)
+    assert trained["metrics"]["accuracy"] == heads[main]["accuracy"]
+    asked = discern("predict", trained["path"] + "/model", _digit(tmp_path), "--json").object
+    row = asked["predictions"][0]
+    assert set(row) == {"image", "class", "probability", "top"}
+    assert row["class"] in set("0123456789")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.feature("CA-32")
 @pytest.mark.feature("CA-33")
 @pytest.mark.feature("CA-34")
-def test_side_heads_learn_what_was_done_to_digits_and_answer_nothing(tmp_path):
-    trained = discern(
-        "train", "digits", "--model", "lenet", "--epochs", "6", "--device", "cpu", "--precision",
-        "fp32", "--set", "data.side_heads=[rotation, class_rotation, blur, flare]", "--runs",
-        tmp_path, "--json",
-    ).object  # fmt: skip
-    heads = trained["metrics"]["heads"]
-    classes = {"rotation": 8, "class_rotation": 80, "blur": 8, "flare": 2}
-    assert {name for name, own in heads.items() if own.get("side")} == set(classes)
-    for name, count in classes.items():
+def test_side_heads_learn_what_was_done_to_digits(tmp_path):
+    heads = train_side_heads(tmp_path, "--model", "lenet", "--epochs", "6")["metrics"]["heads"]
+    for name, count in SIDE_CLASSES.items():
         assert heads[name]["accuracy_low"] > 1 / count, name
-    asked = discern("predict", trained["path"] + "/model", *[_digit(tmp_path)], "--json").object
-    assert set(asked["predictions"][0]) == {"image", "class", "probability", "top"}
+
+
+def test_centers_of_arcface_learn_beside_the_head(tmp_path):
+    terms = "[{name: cross_entropy}, {name: arcface, weight: 0.1, args: {scale: 8.0}}]"
+    objective = f"stages.train.objective={{name: weighted_sum, args: {{terms: {terms}}}}}"
+    trained = discern("train", "digits", *QUICK, "--set", objective, "--runs", tmp_path, "--json")
+    assert trained.code == 0, trained.stderr
+    assert trained.object["metrics"]["count"] == 269
+    assert trained.object["metrics"]["accuracy_low"] > 0.1
+    last = sorted(Path(trained.object["path"]).glob("checkpoints/step-*"))[-1]
+    assert (last / "objective.safetensors").is_file()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.feature("CA-47")
+def test_folds_of_several_columns_are_joined_head_by_head(table, tmp_path):
+    joined = discern(
+        "kfold", table, *QUICK, "--folds", "2", "--set", "data.labels=[color, shape]",
+        "--runs", tmp_path, "--json", timeout=400,
+    )  # fmt: skip
+    assert joined.code == 0, joined.stderr
+    outcome = joined.object
+    with open(outcome["csv"], newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 72
+    for name, head in outcome["out_of_fold"]["heads"].items():
+        labeled = [row for row in rows if row[f"{name}.target"]]
+        assert len(labeled) == head["count"]
+        right = [row[f"{name}.target"] == row[f"{name}.predicted"] for row in labeled]
+        assert np.mean(right) == pytest.approx(head["accuracy"])
+        folds = [fold["metrics"]["heads"][name]["accuracy"] for fold in outcome["folds"]]
+        assert np.mean(folds) == pytest.approx(outcome["mean"][f"{name}/accuracy"])
+    assert "color/accuracy" in Path(outcome["report"]).read_text()
 
 
 def _digit(folder: Path) -> Path:

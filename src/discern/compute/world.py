@@ -65,6 +65,15 @@ class World:
             with _peers():
                 dist.all_reduce(tensor)
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Tensors [n, ...] of the ranks' device, alike in shape: all rows, in rank order."""
+        if self.alone:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.ranks)]
+        with _peers():
+            dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
     def spread_(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors of the ranks' device with those of rank 0."""
         if self.alone:

@@ -7,7 +7,7 @@ Loads timm only for a name that is not our own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,9 @@ from discern.models.aliases import ALIASES
 from discern.models.changes import ModelChanges
 from discern.models.classifier import Classifier, wrap_network
 from discern.models.ensemble import ENSEMBLE, build_ensemble
-from discern.models.finishing import Finish, finish_network
+from discern.models.finishing import Finish, Finished, finish_network
 from discern.models.inputs import standard_input, timm_input
-from discern.models.named_heads import with_heads
+from discern.models.named_heads import HeadsClassifier, cut_names, layer_rows, with_heads
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own
 from discern.models.nets.smallest import smallest_side, with_smallest_side
 from discern.models.weights import WeightsReport, load_pretrained, no_weights
@@ -68,6 +68,7 @@ class ModelRequest:
             changes=self.changes,
             skip=self.skip,
             init=self.init,
+            layers=layer_rows(self.heads),
             auto_stem_macs=self.auto_stem_macs,
         )
 
@@ -129,6 +130,7 @@ class BuiltModel:
             lines.append(f"not used, {len(report.skipped)} tensors: {shown}{more}")
         if report.missing:
             what = "new layers" if self.changes else "new head for other classes"
+            what = "new heads" if isinstance(self.model, HeadsClassifier) else what
             lines.append(f"{what}: {', '.join(report.missing)}")
         if report.reshaped:
             lines.append(f"summed to one input channel: {', '.join(report.reshaped)}")
@@ -292,12 +294,21 @@ def _finish_own(
         name=request.name,
         arguments=arguments,
         preprocess=standard_input(image_size, request.channels),
-        weights_report=finished.report,
+        weights_report=_told(finished, request),
         license=None,
         architecture=architecture,
         changes=finished.changes,
         stem_note=finished.stem_note,
     )
+
+
+def _told(finished: Finished, request: ModelRequest) -> WeightsReport:
+    """What became of the weights, under the names that the network has after its heads are cut."""
+    report, model = finished.report, finished.model
+    if not request.heads:
+        return report
+    cut = partial(cut_names, classifiers=model.inner_head_names, heads=request.heads)
+    return replace(report, missing=cut(report.missing), skipped=cut(report.skipped))
 
 
 def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
@@ -342,7 +353,7 @@ def _build_timm(request: ModelRequest, name: str) -> BuiltModel:
         name=request.name,
         arguments=dict(request.arguments),
         preprocess=timm_input(record, height, width, request.channels),
-        weights_report=finished.report,
+        weights_report=_told(finished, request),
         license=None if finished.report.from_scratch else record.get("license"),
         architecture=name,
         enlarged_from=None if (height, width) == asked else asked,

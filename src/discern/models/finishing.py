@@ -39,8 +39,9 @@ class Finish:
     """What is done to a built network.
 
     `skip`: parts of the names of tensors that no weights fill. `init`: initializer and arguments.
-    `auto_stem_macs`: small images of a network from scratch take the small stem if it then costs
-    no more multiply-adds an image; None leaves the stem to `changes`.
+    `layers`: rows of each layer that the classifier will be cut into, by its name, for several
+    heads. `auto_stem_macs`: small images of a network from scratch take the small stem if it then
+    costs no more multiply-adds an image; None leaves the stem to `changes`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Finish:
     changes: ModelChanges = field(default_factory=ModelChanges)
     skip: tuple[str, ...] = ()
     init: tuple[str, Mapping[str, Any]] | None = None
+    layers: Mapping[str, int] = field(default_factory=dict)
     auto_stem_macs: float | None = None
 
 
@@ -110,6 +112,7 @@ def _fit(model: Classifier, tensors: dict[str, Tensor], finish: Finish) -> Weigh
         tensors,
         source=finish.weights,
         head_names=model.inner_head_names,
+        layers=finish.layers,
         skip=finish.skip,
     )
 

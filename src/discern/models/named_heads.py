@@ -138,6 +138,26 @@ def layer_names(heads: Sequence[str]) -> list[str]:
     return names
 
 
+def layer_rows(heads: Mapping[str, int]) -> dict[str, int]:
+    """Rows of each head's layer by the layer's name; `heads`: classes of each by the head's."""
+    return dict(zip(layer_names(tuple(heads)), heads.values(), strict=True))
+
+
+def cut_names(
+    names: Sequence[str], *, classifiers: Sequence[str], heads: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Names of tensors, those of the `classifiers` as they are called once these are cut."""
+    found: list[str] = []
+    for name in names:
+        inside = next((head for head in classifiers if name.startswith(f"{head}.")), None)
+        kind = "" if inside is None else name.removeprefix(f"{inside}.")
+        if inside is None or "." in kind:
+            found.append(name)
+        else:
+            found += [f"{inside}.{layer}.{kind}" for layer in layer_rows(heads)]
+    return tuple(found)
+
+
 def _part(layer: nn.Module, width: int, weight: Tensor, bias: Tensor | None) -> nn.Module:
     part: nn.Linear | nn.Conv2d
     if isinstance(layer, nn.Linear):

@@ -7,7 +7,7 @@ three) and what may not. Never leaves a network at random values without an erro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from discern.base.errors import ConfigError, ModelError
 from discern.base.names import did_you_mean
+from discern.models.stored_heads import fit_heads
 from discern.track.machine_checks import network as network_answer
 
 _SHOWN = 5
@@ -27,10 +28,11 @@ _WRAPPED = "network."
 class WeightsReport:
     """What became of the weights; names are those inside the network.
 
-    `source`: `none`, `pretrained:NAME` or the file. `loaded` counts tensors. `missing`: tensors of
-    the network that stay at their random start (a head of another class count). `unexpected`: the
-    file's tensors that were left out for that. `reshaped`: input kernels summed to one channel.
-    `skipped`: tensors of the network and of the file that were left out because the user said so.
+    `source`: `none`, `pretrained:NAME` or the file. `loaded` counts tensors. `missing`: tensors
+    of the network that stay at their random start (a head of another class count, several heads
+    for one). `unexpected`: the file's tensors that were left out for that. `reshaped`: input
+    kernels summed to one channel. `skipped`: tensors of the network and of the file that were
+    left out because the user said so.
     """
 
     source: str
@@ -97,22 +99,26 @@ def fit_weights(
     *,
     source: str,
     head_names: tuple[str, ...] = (),
+    layers: Mapping[str, int] | None = None,
     skip: tuple[str, ...] = (),
 ) -> WeightsReport:
     """Load `tensors` of the file `source` into `network`; every name and shape must fit.
 
-    Three differences are taken and reported: a head (`head_names`, prefixes inside the network) of
-    another class count stays at its random start, kernels for 3 input channels are summed for 1,
-    and names that contain one of `skip` are left as they are in the network, whatever the file has.
-    Raises ModelError listing the first differences otherwise, ConfigError for a part of a name that
-    none contains.
+    Four differences are taken and reported: a head (`head_names`, prefixes inside the network) of
+    another class count stays at its random start, so does one that is to be cut into several
+    `layers` (rows of each by its name) unless the file has these very layers, kernels for 3
+    input channels are summed for 1, and names that contain one of `skip` are left as they are in
+    the network, whatever the file has. Raises ModelError listing the first differences
+    otherwise, ConfigError for a part of a name that none contains.
     """
     own = network.state_dict()
     skipped = skipped_names([*own, *(name for name in tensors if name not in own)], skip)
     tensors = {name: value for name, value in tensors.items() if name not in skipped}
     own = {name: value for name, value in own.items() if name not in skipped}
     reshaped = _sum_input_channels(own, tensors)
-    dropped = _drop_other_head(own, tensors, head_names)
+    fresh, left_out = fit_heads(own, tensors, head_names, layers or {})
+    other = _drop_other_head(own, tensors, head_names)
+    dropped, left_out = [*fresh, *other], [*left_out, *other]
     differences = _differences(own, tensors, dropped)
     if differences:
         more = len(differences) - _SHOWN
@@ -128,7 +134,7 @@ def fit_weights(
         source=source,
         loaded=len(tensors),
         missing=tuple(dropped),
-        unexpected=tuple(dropped),
+        unexpected=tuple(left_out),
         reshaped=tuple(reshaped),
         skipped=skipped,
     )

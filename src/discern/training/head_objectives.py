@@ -41,12 +41,14 @@ class HeadWish:
 class TrainingHead:
     """A head and its training labels: `counts` [K] images of each class; `missing`: some have none.
 
-    The labels of a side head are made as they are needed: every class is as likely.
+    `partial`: of some images' several labels not every one is known. The labels of a side head
+    are made as they are needed: every class is as likely.
     """
 
     spec: HeadSpec
     counts: NDArray[np.int64]
     missing: bool
+    partial: bool = False
 
     @classmethod
     def of(cls, head: Head, rows: NDArray[np.int64]) -> TrainingHead:
@@ -59,7 +61,8 @@ class TrainingHead:
                 got=f"{len(rows)} training images",
             )
         counts = np.array(list(head.counts(rows).values()), dtype=np.int64)
-        return cls(head.spec, counts, bool(missing.any()))
+        partial = head.kind == "multi" and bool(np.isnan(head.targets[rows][~missing]).any())
+        return cls(head.spec, counts, bool(missing.any()), partial)
 
     @classmethod
     def made(cls, spec: HeadSpec) -> TrainingHead:

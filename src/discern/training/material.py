@@ -13,7 +13,7 @@ from discern.base.errors import ConfigError
 from discern.base.plugins import check_arguments, is_import_path
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
-from discern.data.manifest import Manifest
+from discern.data.manifest import Head, Manifest
 from discern.data.sources import Source, load_resident
 from discern.feed.augment import Augment, PhotoAugment, SmallImageAugment
 from discern.feed.batch import Feed, FeedOptions
@@ -263,9 +263,10 @@ class Material:
         base: Sampler = EverySample(count)
         where = f"sampler '{name}'"
         if name in _BALANCES or name.isdigit():
-            check_arguments(lambda: None, arguments, where=where)
+            check_arguments(_balanced_by, arguments, where=where)
+            head = self._balanced_head(_balanced_by(**arguments), where)
             per_class = int(name) if name.isdigit() else _BALANCES[name]
-            base = BalancedSampler(self.manifest.targets[positions], per_class)
+            base = BalancedSampler(head.targets[positions], per_class)
         elif name == "weighted":
             check_arguments(lambda: None, arguments, where=where)
             if self.manifest.weight is None:
@@ -287,6 +288,27 @@ class Material:
         if size is not None:
             return MiniEpochs(base, size)
         return None if name == "all" else base
+
+    def _balanced_head(self, name: str | None, where: str) -> Head:
+        """The label column whose classes are balanced: the only one, or the one that is named."""
+        single = {head.name: head for head in self.manifest.heads if head.kind == "single"}
+        if name is None and len(self.manifest.heads) == 1 and single:
+            return self.manifest.heads[0]
+        if name in single:
+            return single[name]
+        got = [f"{head.name} ({head.kind})" for head in self.manifest.heads]
+        raise ConfigError(
+            "classes are balanced by one label column of one label an image",
+            where=where,
+            got=", ".join(got) if name is None else name,
+            expected=", ".join(single) or "such a column",
+            hint=f"args: {{head: {next(iter(single))}}}" if single else "take the sampler 'all'",
+        )
+
+
+def _balanced_by(head: str | None = None) -> str | None:
+    """The arguments of the samplers that balance: by which label column."""
+    return head
 
 
 def _classes_and_images(classes: int, images: int) -> tuple[int, int]:

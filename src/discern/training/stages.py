@@ -51,6 +51,7 @@ from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
 from discern.training.tally import Tally
 from discern.training.trainers import open_trainer
+from discern.training.uneven_labels import counts_unevenly
 from discern.training.validation import HeadFeeds
 
 OBJECTIVE = "objective"  # prefix of the names of an objective's own weights
@@ -208,15 +209,19 @@ def stage_objective(
 
 
 def _wish(objective: Spec | None, weight: float = 1.0) -> HeadWish:
-    if objective is None:
-        return HeadWish(weight=weight)
-    return HeadWish(objective=objective.name, args=objective.args, weight=weight)
+    name, args = (None, {}) if objective is None else (objective.name, objective.args)
+    return HeadWish(objective=name, args=args, weight=weight)
 
 
 def _rules(training: Training, config: StageConfig) -> StepRules:
     heads = training.material.training_heads()
     objective, tally = stage_objective(config, heads, training.model)
-    learned_parts(objective).to(training.device)
+    learned = learned_parts(objective).to(training.device)
+    training.world.spread_(list(learned.state_dict().values()))  # each rank drew its own
+    wishes = [_wish(config.objective), *(_wish(head.objective) for head in config.heads.values())]
+    uneven = counts_unevenly(heads, objective, wishes)
+    unit = config.batch_size / training.world.ranks
+    shared = SharedGradients(training.world, unit, by_labels=uneven)
     return StepRules(
         objective=objective,
         device=training.device,
@@ -225,9 +230,7 @@ def _rules(training: Training, config: StageConfig) -> StepRules:
         grad_accum_steps=config.grad_accum_steps,
         guard=training.config.compute.skip_nonfinite,
         tally=tally,
-        shared=None
-        if training.world.alone
-        else SharedGradients(training.world, config.batch_size / training.world.ranks),
+        shared=None if training.world.alone else shared,
     )
 
 

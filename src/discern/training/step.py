@@ -112,8 +112,11 @@ def train_step(
 
 
 def _gradients(state: TrainState, batch: Batch, rules: StepRules) -> tuple[Tensor, Tensor]:
+    whole, images_of_loss = None, len(batch.images)
+    if rules.shared is not None and rules.shared.by_labels:
+        whole, images_of_loss = rules.shared.whole_targets(batch), batch.whole
     if rules.grad_accum_steps == 1:
-        loss, correct = _forward(state, batch.images, batch.targets, rules)
+        loss, correct = _forward(state, batch, rules, whole, images_of_loss)
         _backward(state, loss)
         return loss.detach(), correct
     loss_sum = torch.zeros((), device=rules.device)
@@ -123,11 +126,13 @@ def _gradients(state: TrainState, batch: Batch, rules: StepRules) -> tuple[Tenso
         _split_targets(batch.targets, rules.grad_accum_steps),
         strict=True,
     )
+    whole = batch.targets if whole is None else whole
     for images, targets in parts:
         if not len(images):
             continue
         # Each part counts by what is labeled in it, so the sum is the mean over the whole batch.
-        loss, correct = _forward(state, images, targets, rules, batch)
+        part = batch._replace(images=images, targets=targets)
+        loss, correct = _forward(state, part, rules, whole, images_of_loss)
         _backward(state, loss)
         loss_sum += loss.detach()
         counts.append(correct)
@@ -144,23 +149,21 @@ def _split_targets(targets: Tensor, parts: int) -> Sequence[Tensor]:
 
 
 def _forward(
-    state: TrainState,
-    images: Tensor,
-    targets: Tensor,
-    rules: StepRules,
-    batch: Batch | None = None,
+    state: TrainState, part: Batch, rules: StepRules, whole: Tensor | None, images_of_loss: int
 ) -> tuple[Tensor, Tensor]:
-    """(loss, right answers or the tally's sums) of a batch, or of a part of `batch`."""
+    """(loss, right answers or the tally's sums) of a batch, or of its part.
+
+    `whole`: the targets of the batch that `part` is a part of, None: it is all; `images_of_loss`:
+    how many images it has, over which the loss is a mean.
+    """
+    targets = part.targets
     if rules.amp_dtype is None:
-        output = state.network(images)
+        output = state.network(part.images)
     else:
         with torch.autocast(rules.device.type, dtype=rules.amp_dtype):
-            output = state.network(images)
-    whole = None if batch is None else batch.targets
+            output = state.network(part.images)
     if rules.tally is not None:
-        return _tallied(
-            output, targets, whole, rules, len(images if batch is None else batch.images)
-        )
+        return _tallied(output, targets, whole, rules, images_of_loss)
     if whole is None:
         loss = rules.objective(output, targets)
     else:

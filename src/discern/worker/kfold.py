@@ -11,7 +11,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from discern.base.files import hash_json
 from discern.config.assemble import resolve_request
 from discern.config.request import Request
 from discern.config.schema import RunConfig
+from discern.data.head_spec import is_plain
 from discern.data.scan import ScannedData
 from discern.launch.ranks import ranks_of, start_ranks
 from discern.launch.worker_process import ChildExecutor, RunHandle
@@ -109,7 +110,7 @@ def plan_folds(request: Request, console: Console) -> FoldedRequest:
     scanned = scan(data, console, folds=True)
     numbers = np.unique(np.asarray(scanned.manifest.fold))
     record = config.identity()
-    _check_one_label(scanned, record["data"])
+    _check_bundle(scanned, data.side_heads, request.arguments.get("bundle"))
     for key in ("source", "root", "workers"):
         record["data"].pop(key)
     project = config.tracking.project
@@ -124,17 +125,17 @@ def plan_folds(request: Request, console: Console) -> FoldedRequest:
     )
 
 
-def _check_one_label(scanned: ScannedData, data: dict[str, Any]) -> None:
-    """Raises ConfigError, before anything is trained, for labels that are not joined."""
+def _check_bundle(scanned: ScannedData, side_heads: Sequence[str], bundle: str | None) -> None:
+    """Raises ConfigError, before anything is trained, for models that cannot be made into one."""
     heads = scanned.manifest.heads
-    beside = data.get("side_heads") or []
-    if len(heads) == 1 and heads[0].kind == "single" and not beside:
+    if bundle is None or (is_plain([head.spec for head in heads]) and not side_heads):
         return
     raise ConfigError(
-        "out-of-fold predictions are joined for one label column with one label an image",
-        where="data.labels",
-        got=", ".join([*(f"{head.name} ({head.kind})" for head in heads), *map(str, beside)]),
-        hint="`discern train` with data.folds and data.held_fold runs one fold of any labels",
+        "the folds' models become one for one label column with one label an image",
+        where=f"--{bundle}",
+        got=", ".join([*(f"{head.name} ({head.kind})" for head in heads), *side_heads]),
+        hint=f"leave --{bundle} out: every head is scored out of fold, and each fold's own model "
+        "is kept in its run",
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -24,12 +24,17 @@ from discern.data.scan import ScannedData
 from discern.data.sources import open_source
 from discern.track.run import Run
 from discern.track.run_group import GroupWriter
-from discern.training.evaluate import evaluate
+from discern.training.evaluate import Table, evaluate_heads
+from discern.training.joint_scores import joint_record
 from discern.training.material import FeedSettings, Material
-from discern.training.metric_table import metric_record, open_metric
-from discern.training.scores import EvalTable, score_record
+from discern.training.metric_table import open_metrics
 from discern.worker.open_model import OpenedModel, OpenRequest, open_model
-from discern.workflows.fold_tables import FoldPredictions, write_fold_report, write_predictions
+from discern.workflows.fold_tables import (
+    FoldPredictions,
+    fold_figures,
+    write_fold_report,
+    write_predictions,
+)
 
 # Counts and the ends of an interval are no figures to average.
 _NOT_AVERAGED = ("count", "accuracy_low", "accuracy_high")
@@ -75,14 +80,23 @@ def join_folds(
         tables = {}
         for place, (number, model) in enumerate(opened.items()):
             tables[number] = _score_fold(config, scanned, number, model)
-            _check_same(tables[number], runs[number], console)
+            _check_same(tables[number], scanned, runs[number], console)
             if progress is not None:
                 progress(place + 1, len(opened))
-    table, folds = join_tables(tables, len(scanned.manifest))
-    wanted = [open_metric(spec.name, spec.args) for spec in config.tracking.metrics]
-    joined = {"split": "out of fold", **score_record(table), **metric_record(table, wanted)}
+    heads = [head.spec for head in scanned.manifest.heads]
+    whole, folds = {}, np.empty(0, dtype=np.int32)
+    for head in heads:
+        own = {number: found[head.name] for number, found in tables.items()}
+        whole[head.name], folds = join_tables(own, len(scanned.manifest))
+    metrics, tag_metrics = open_metrics(
+        [(spec.name, spec.args) for spec in config.tracking.metrics], heads
+    )
+    record = joint_record(
+        whole, heads, metrics=metrics, tag_metrics=tag_metrics, with_confusion=True
+    )
+    joined = {"split": "out of fold", **record}
     predictions = FoldPredictions(
-        table=table,
+        tables=whole,
         folds=folds,
         ids=scanned.manifest.ids,
         paths=scanned.manifest.locations.paths,
@@ -116,12 +130,14 @@ def summarize_folds(
 ) -> tuple[dict[str, float], dict[str, float], list[str]]:
     """(means, spreads, names of figures that some fold does not define) over the folds.
 
+    Those of each of several heads are called `HEAD/NAME`.
     The spread is the standard deviation of the folds' figures with F - 1 below the fraction bar.
     """
+    metrics = [fold_figures(record) for record in metrics]
     names = [
         name
         for name in metrics[0]
-        if name not in _NOT_AVERAGED
+        if name.rpartition("/")[2] not in _NOT_AVERAGED
         and any(isinstance(record.get(name), (int, float)) for record in metrics)
     ]
     columns = {name: [record.get(name) for record in metrics] for name in names}
@@ -145,8 +161,8 @@ def _open(run: Run, config: RunConfig) -> OpenedModel:
 
 def _score_fold(
     config: RunConfig, scanned: ScannedData, number: int, opened: OpenedModel
-) -> EvalTable:
-    """The images of one fold scored by its model, in full precision, as its run did."""
+) -> dict[str, Table]:
+    """The images of one fold scored by its model, in full precision, as its run did, by head."""
     manifest = scanned.manifest
     codes = np.where(manifest.fold == number, SPLITS.index("test"), SPLITS.index("train"))
     held = manifest.with_split(codes.astype(np.int8))
@@ -159,15 +175,19 @@ def _score_fold(
     )
     material = Material(held, open_source(held), opened.preprocess, settings)
     with material.evaluation_feed("test", opened.scored.batch_size) as feed:
-        return evaluate(opened.model, feed, classes=opened.classes, device=settings.device)
+        heads = [head.spec for head in held.heads]
+        return evaluate_heads(opened.model, feed, heads=heads, device=settings.device)
 
 
-def _check_same(table: EvalTable, run: Run, console: Console) -> None:
+def _check_same(
+    tables: Mapping[str, Table], scanned: ScannedData, run: Run, console: Console
+) -> None:
     """The joined predictions must be those that the run was scored by.
 
     Raises RunError for other images; a score that differs in rounding only is told.
     """
-    scores, told = score_record(table), run.metrics
+    heads = [head.spec for head in scanned.manifest.heads]
+    scores, told = joint_record(tables, heads), run.metrics
     if scores["count"] != told["count"]:
         raise RunError(
             "the fold's images are not those that its run was scored on",
@@ -181,8 +201,8 @@ def _check_same(table: EvalTable, run: Run, console: Console) -> None:
         )
 
 
-def join_tables(tables: Mapping[int, EvalTable], count: int) -> tuple[EvalTable, NDArray[np.int32]]:
-    """(one table of all images in manifest order, the fold of each: int32 [N]).
+def join_tables(tables: Mapping[int, Table], count: int) -> tuple[Table, NDArray[np.int32]]:
+    """(one table of all images in manifest order, the fold of each: int32 [N]), of one head.
 
     Raises RunError unless every image is in exactly one of the tables.
     """
@@ -196,27 +216,22 @@ def join_tables(tables: Mapping[int, EvalTable], count: int) -> tuple[EvalTable,
             expected=f"{count} images",
         )
     numbers = np.concatenate([np.full(len(t), number) for number, t in tables.items()])
-    logits = [part.logits for part in parts]
-    whole = [column for column in logits if column is not None]
-    joined = replace(
-        parts[0],
-        positions=positions[order],
-        targets=np.concatenate([part.targets for part in parts])[order],
-        top_classes=np.concatenate([part.top_classes for part in parts])[order],
-        top_probabilities=np.concatenate([part.top_probabilities for part in parts])[order],
-        losses=np.concatenate([part.losses for part in parts])[order],
-        logits=np.concatenate(whole)[order] if len(whole) == len(parts) else None,
-    )
-    return joined, numbers[order].astype(np.int32)
+    columns: dict[str, Any] = {}
+    for name in (field.name for field in fields(parts[0]) if field.name != "classes"):
+        rows = [getattr(part, name) for part in parts]
+        whole = all(column is not None for column in rows)
+        columns[name] = np.concatenate(rows)[order] if whole else None
+    return replace(parts[0], **columns), numbers[order].astype(np.int32)
 
 
 def _tell(outcome: Mapping[str, Any], console: Console) -> None:
     mean, spread, joined = outcome["mean"], outcome["std"], outcome["out_of_fold"]
+    shown = [name for name in mean if "/" not in name]
     rows = [
-        (entry["fold"], entry["metrics"]["count"], *(entry["metrics"][name] for name in mean))
+        (entry["fold"], entry["metrics"]["count"], *(entry["metrics"][name] for name in shown))
         for entry in outcome["folds"]
     ]
-    console.table(("fold", "images", *mean), rows)
+    console.table(("fold", "images", *shown), rows)
     console.result(
         console.paint(
             f"accuracy {mean['accuracy']:.4f} +- {spread['accuracy']:.4f} over {len(rows)} folds; "

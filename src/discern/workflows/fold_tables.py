@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from discern.base.files import atomic_file, write_text
 from discern.exporting.csv_cells import csv_cell
 from discern.training.scores import EvalTable
+from discern.training.tag_scores import TagTable
 
 PREDICTIONS: Final = "predictions"
 LOGITS: Final = "logits.npy"
@@ -29,10 +31,11 @@ FOLDS: Final = "folds.csv"
 class FoldPredictions:
     """Every image predicted by the model that never saw it.
 
-    `table`: rows in manifest order; `folds` int32 [N]; `ids` and `paths` text [N].
+    `tables`: of each head by name, rows in manifest order; `folds` int32 [N]; `ids` and `paths`
+    text [N].
     """
 
-    table: EvalTable
+    tables: Mapping[str, EvalTable | TagTable]
     folds: NDArray[np.int32]
     ids: NDArray[np.str_]
     paths: NDArray[np.str_]
@@ -47,16 +50,29 @@ def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def prediction_columns(found: FoldPredictions) -> dict[str, list[Any]]:
-    """id, path, fold, target, predicted, probability, then the probability of each class.
+    """id, path, fold, then of the only head what `_class_columns` or `_tag_columns` gives.
 
-    The last are missing where the logits were too many to be kept.
+    Of several heads the columns of each begin with its name and a dot.
     """
-    table = found.table
-    names = np.array([*table.classes, ""], dtype=object)
     columns: dict[str, list[Any]] = {
         "id": found.ids.tolist(),
         "path": found.paths.tolist(),
         "fold": found.folds.tolist(),
+    }
+    for head, table in found.tables.items():
+        own = _tag_columns(table) if isinstance(table, TagTable) else _class_columns(table)
+        before = f"{head}." if len(found.tables) > 1 else ""
+        columns |= {f"{before}{name}": cells for name, cells in own.items()}
+    return columns
+
+
+def _class_columns(table: EvalTable) -> dict[str, list[Any]]:
+    """target, predicted, probability, then the probability of each class.
+
+    The last are missing where the logits were too many to be kept. No label: an empty target.
+    """
+    names = np.array([*table.classes, ""], dtype=object)
+    columns: dict[str, list[Any]] = {
         "target": names[table.targets].tolist(),
         "predicted": names[table.predicted].tolist(),
         "probability": table.top_probabilities[:, 0].astype(np.float64).tolist(),
@@ -71,8 +87,21 @@ def prediction_columns(found: FoldPredictions) -> dict[str, list[Any]]:
     return columns
 
 
+def _tag_columns(table: TagTable) -> dict[str, list[Any]]:
+    """target/LABEL: 1, 0 or nothing where it is not known; probability/LABEL."""
+    columns: dict[str, list[Any]] = {}
+    for place, name in enumerate(table.classes):
+        told = table.targets[:, place].tolist()
+        columns[f"target/{name}"] = [None if math.isnan(value) else int(value) for value in told]
+    for place, name in enumerate(table.classes):
+        columns[f"probability/{name}"] = table.probabilities[:, place].astype(np.float64).tolist()
+    return columns
+
+
 def write_predictions(folder: Path, found: FoldPredictions) -> dict[str, Path]:
     """Write `predictions.parquet`, `predictions.csv` and `logits.npy`; gives their paths.
+
+    Logits are written of one head of one label an image.
 
     Row i of each belongs to image i of the manifest.
     """
@@ -88,10 +117,11 @@ def write_predictions(folder: Path, found: FoldPredictions) -> dict[str, Path]:
         for row in zip(*columns.values(), strict=True)
     ]
     write_text(paths["csv"], _csv_text([[csv_cell(name) for name in columns], *rows]))
-    if found.table.logits is not None:
+    only = next(iter(found.tables.values())) if len(found.tables) == 1 else None
+    if isinstance(only, EvalTable) and only.logits is not None:
         paths["logits"] = folder / LOGITS
         with atomic_file(paths["logits"]) as stream:
-            np.save(stream, found.table.logits)
+            np.save(stream, only.logits)
     return paths
 
 
@@ -101,12 +131,20 @@ def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
     return stream.getvalue()
 
 
+def fold_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of a run by name; those of each of several heads as `HEAD/NAME`."""
+    figures = {name: value for name, value in metrics.items() if name != "heads"}
+    for head, own in metrics.get("heads", {}).items():
+        figures |= {f"{head}/{name}": value for name, value in own.items() if name != "side"}
+    return figures
+
+
 def fold_rows(outcome: Mapping[str, Any]) -> list[list[Any]]:
     """A header, a row per fold, mean and spread; the figures are those that have a mean."""
     names = list(outcome["mean"])
     rows: list[list[Any]] = [["fold", "run", "images", *names]]
     for entry in outcome["folds"]:
-        metrics = entry["metrics"]
+        metrics = fold_figures(entry["metrics"])
         rows.append(
             [entry["fold"], entry["run"], metrics["count"], *(metrics[name] for name in names)]
         )
@@ -139,7 +177,8 @@ def write_fold_report(folder: Path, outcome: Mapping[str, Any]) -> Path:
         f"(95 % interval {joined['accuracy_low']:.4f} to {joined['accuracy_high']:.4f}).",
         "",
         f"`{PREDICTIONS}.parquet` and `{PREDICTIONS}.csv` hold these predictions, a row per",
-        f"image in the data's order; `{LOGITS}` the logits, float32 [images, classes].",
+        "image in the data's order"
+        + (f"; `{LOGITS}` the logits, float32 [images, classes]." if "logits" in outcome else "."),
         "",
     ]
     write_text(folder / REPORT, "\n".join(lines))

@@ -1,5 +1,6 @@
 """Steps, readings, evaluations and agreements of several ranks, beside one process's."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -10,23 +11,32 @@ from forked_ranks import on_ranks
 from discern.base.errors import RunError
 from discern.compute.device import seed_everything
 from discern.compute.world import World
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
-from discern.feed.batch import FeedOptions
+from discern.data.manifest import Head
+from discern.feed.batch import Batch, FeedOptions, HeadTargets
 from discern.feed.resident import ResidentFeed
 from discern.models.catalogue import ModelRequest, build_model
-from discern.models.classifier import train_mode
+from discern.models.classifier import train_mode, wrap_network
 from discern.models.ema import ModelEma
+from discern.models.named_heads import with_heads
 from discern.optim.optimizers import build_optimizer
 from discern.optim.schedules import Schedule
 from discern.training.accord import Accord, StopRequest
 from discern.training.callbacks import Signal
 from discern.training.evaluate import evaluate
+from discern.training.head_objectives import (
+    HeadWish,
+    TrainingHead,
+    head_objectives,
+)
 from discern.training.material import FeedSettings, Material
 from discern.training.meters import Meters
-from discern.training.objectives import cross_entropy
+from discern.training.objectives import cross_entropy, learned_parts
 from discern.training.rank_states import share_buffers
 from discern.training.shared_gradients import SharedGradients
 from discern.training.step import StepRules, TrainState, train_step
+from discern.training.uneven_labels import counts_unevenly
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,))
@@ -184,7 +194,9 @@ def test_an_evaluation_counts_every_image_once_on_any_number_of_ranks(count):
             def __init__(self):
                 self.settings, self.preprocess, self.resident = settings, PREPROCESS, True
                 self._pixels = {"test": pixels}
-                self.manifest = type("Targets", (), {"targets": targets})
+                head = Head("label", "single", tuple("abcde"), targets)
+                self.manifest = type("Labels", (), {"heads": (head,)})
+                self.heads = (head.spec,)
 
             def positions(self, split):
                 return np.arange(count)
@@ -236,3 +248,98 @@ def test_the_ranks_agree_one_step_late():
 
     expected = [(0, False), (0, False), (1, False), (0, False), (0, True), 2, 0, True]
     assert [expected, expected] == on_ranks(agree)
+
+
+UNEVEN = [
+    ("single", "cross_entropy", {}),
+    ("single", "cross_entropy", {"class_weights": [1.0, 5.0, 2.0], "smoothing": 0.1}),
+    ("single", "bce", {"sum_classes": True}),
+    ("single", "arcface", {"scale": 8.0}),
+    ("multi", "bce", {}),
+    ("multi", "focal", {}),
+    ("several", "cross_entropy", {"class_weights": [1.0, 5.0, 2.0]}),
+]
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize(("form", "name", "arguments"), UNEVEN)
+def test_labels_missing_on_one_rank_and_class_weights_count_as_in_one_process(
+    form, name, arguments, passes
+):
+    """Gradients in float64 of 33 images on ranks of 16 and 17; the first has hardly a label."""
+    _, expected, loss, parts = uneven_step(World(), form, name, arguments, passes)
+    found = on_ranks(uneven_step, form, name, arguments, passes)
+    for uneven, gradients, mean, read in found:
+        assert uneven
+        assert mean == pytest.approx(loss, rel=1e-6)
+        assert read == pytest.approx(parts, rel=1e-5)
+        assert gradients.keys() == expected.keys()
+        for parameter, value in expected.items():
+            np.testing.assert_allclose(gradients[parameter], value, rtol=1e-9, atol=1e-12)
+
+
+def uneven_step(world, form, name, arguments, passes):
+    """(labels count unevenly, gradients of one step, its loss, the tally's readings)."""
+    torch.manual_seed(0)
+    rows = slice(33 * world.rank // world.ranks, 33 * (world.rank + 1) // world.ranks)
+    images, classes = torch.randn(33, 3, 2, 2, dtype=torch.float64), torch.randint(0, 3, (33,))
+    classes[:14] = -1
+    tags = (torch.rand(33, 2) < 0.5).double()
+    tags[5:30, 1] = torch.nan
+    tags[20:26] = torch.nan
+    heads = {
+        "label": TrainingHead(HeadSpec("label", "single", ("a", "b", "c")), np.ones(3), True),
+        "tags": TrainingHead(HeadSpec("tags", "multi", ("x", "y")), np.ones(2), False, True),
+    }
+    targets = {"label": classes, "tags": tags}
+    names = {"single": ["label"], "multi": ["tags"], "several": ["label", "tags"]}[form]
+    wishes = {names[0]: HeadWish(objective=name, args=arguments, weight=1.0)}
+    objective, tally = head_objectives(
+        [heads[head] for head in names], HeadWish(), wishes, feature_width=3
+    )
+    uneven = counts_unevenly([heads[head] for head in names], objective, [*wishes.values()])
+    widths = {head: heads[head].spec.width for head in names}
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, sum(widths.values())))
+    model = wrap_network(network.double(), images[:2])
+    model = with_heads(model, widths if form == "several" else None).double()
+    learned = learned_parts(objective).double()
+    own = {head: targets[head][rows] for head in names}
+    batch = Batch(
+        images[rows], HeadTargets(own) if form == "several" else own[names[0]], torch.arange(33), 33
+    )
+    parameters = [*model.named_parameters(), *learned.named_parameters()]
+    optimizer = torch.optim.SGD([p for _, p in parameters], lr=0.0)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = 0.0
+    kept = {}
+    optimizer.register_step_pre_hook(
+        lambda *_: kept.update(
+            {n: p.grad.numpy().copy() for n, p in parameters if p.grad is not None}
+        )
+    )
+    shared = None if world.alone else SharedGradients(world, 16.5, by_labels=uneven)
+    state = TrainState(
+        model, model, optimizer, Schedule("constant", {}, 1, 1), None, None,
+        learned=learned if len(learned) else None,
+    )  # fmt: skip
+    rules = StepRules(
+        objective=objective, device=CPU, grad_accum_steps=passes, tally=tally, shared=shared
+    )
+    result = train_step(state, batch, rules)
+    meters = Meters(CPU, world, tally)
+    meters.update(result)
+    return uneven, kept, result.loss.item(), meters.read()
+
+
+def test_only_what_counts_unevenly_asks_for_the_others_labels():
+    plain = TrainingHead(HeadSpec("label", "single", ("a", "b")), np.ones(2), missing=False)
+    term = {"name": "cross_entropy", "args": {"class_weights": "balanced"}}
+    for missing, arguments, expected in (
+        (False, {}, False),
+        (False, {"smoothing": 0.1, "class_weights": None}, False),
+        (True, {}, True),
+        (False, {"class_weights": [1.0, 2.0]}, True),
+        (False, {"terms": [term]}, True),
+    ):
+        head = dataclasses.replace(plain, missing=missing)
+        assert expected == counts_unevenly([head], cross_entropy(), [HeadWish(args=arguments)])

@@ -11,10 +11,12 @@ import torch
 from discern.base.errors import Interrupted, RunError
 from discern.base.seeds import derive_seed
 from discern.compute.device import seed_everything
+from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.feed.augment import SmallImageAugment
 from discern.feed.batch import FeedOptions
 from discern.feed.resident import ResidentFeed
+from discern.feed.side_heads import side_labels
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import train_mode
 from discern.models.ema import ModelEma
@@ -23,8 +25,10 @@ from discern.optim.schedules import Schedule
 from discern.training.callbacks import HOOKS, Callback, CallbackList, Progress, Signal
 from discern.training.checkpoints import CheckpointStore
 from discern.training.evaluate import evaluate
-from discern.training.monitor import monitored_metrics, open_monitor
-from discern.training.objectives import cross_entropy
+from discern.training.head_objectives import HeadWish, TrainingHead, head_objectives
+from discern.training.metric_table import open_metric
+from discern.training.monitor import open_monitor
+from discern.training.objectives import build_objective, cross_entropy, learned_parts
 from discern.training.stage_length import StageLength
 from discern.training.state_io import capture_state
 from discern.training.step import StepRules, TrainState, train_step
@@ -383,7 +387,7 @@ def test_second_stage_gone_bad_in_its_first_epoch_returns_to_its_own_beginning(t
 def test_record_beside_the_checkpoints_tells_best_last_top_and_every_epoch(tmp_path):
     trainer, *_ = stage(tmp_path, epochs=6, keep_top=2)
     trainer.plan = dataclasses.replace(
-        trainer.plan, monitor=open_monitor("brier"), metrics=monitored_metrics(["brier"])
+        trainer.plan, monitor=open_monitor("brier"), metrics=(open_metric("brier"),)
     )
     trainer.run_stage()
     record = json.loads((tmp_path / "checkpoints" / "metrics.json").read_text())
@@ -396,3 +400,71 @@ def test_record_beside_the_checkpoints_tells_best_last_top_and_every_epoch(tmp_p
     on_disk = {path.name for path in tmp_path.rglob("step-*")}
     assert on_disk == set(record["kept"])
     assert on_disk == {e["checkpoint"] for e in record["epochs"] if e["checkpoint"] is not None}
+
+
+def learning_more(tmp_path, form):
+    """A stage whose objective has weights of its own, or whose feed makes labels of its images."""
+    trainer, state, session, notes = stage(tmp_path, epochs=2, opt="adamw", model="mlp")
+    model, rules = state.model, trainer.plan.rules
+    if form == "arcface":
+        objective = build_objective(
+            "arcface", {"scale": 8.0}, class_counts=None, kind="single", num_classes=2,
+            feature_dim=model.feature_width,
+        )  # fmt: skip
+        learned = learned_parts(objective)
+        state.learned = learned
+        state.parameters += learned.parameters()
+        named = [*model.named_parameters(), *learned.named_parameters()]
+        state.optimizer = build_optimizer("adamw", named, lr=0.05)
+        trainer.plan = dataclasses.replace(
+            trainer.plan, rules=dataclasses.replace(rules, objective=objective)
+        )
+        return trainer, state, session, notes
+    main = HeadSpec("label", "single", CLASSES)
+    side, specs = side_labels(("rotation", "blur"), [main], PREPROCESS)
+    heads = (main, *specs)
+    seed_everything(1)
+    widths = {head.name: head.width for head in heads}
+    model = build_model(
+        ModelRequest(name="mlp", num_classes=sum(widths.values()), channels=1, image_size=(8, 8),
+                     heads=widths)
+    ).model  # fmt: skip
+    objective, tally = head_objectives([TrainingHead.made(spec) for spec in heads], HeadWish(), {})
+    pixels, targets = images(100, 0)
+    options = FeedOptions(batch_size=16, training=True, seed=3, side=side)
+    feed = ResidentFeed(pixels, {"label": targets}, np.arange(100), PREPROCESS, options)
+    plan = dataclasses.replace(
+        trainer.plan, feed=feed, heads=(main,),
+        rules=StepRules(objective=objective, device=CPU, tally=tally),
+    )  # fmt: skip
+    state = TrainState(
+        model=model, network=model, optimizer=build_optimizer("adamw", model.named_parameters(),
+                                                              lr=0.01),
+        schedule=Schedule("cosine", {}, 14, 7), ema=None, scaler=None,
+    )  # fmt: skip
+    return Trainer(plan, state, session, lambda: train_mode(model)), state, session, notes
+
+
+@pytest.mark.parametrize("form", ["arcface", "side heads"])
+def test_resume_of_an_objectives_weights_and_of_side_labels_gives_the_same_bits(tmp_path, form):
+    whole, state, _, notes = learning_more(tmp_path / "whole", form)
+    whole.run_stage()
+    first, _, session, kept = learning_more(tmp_path / "cut", form)
+    session.callbacks = CallbackList([StopAt(session.stop, 9)])
+    with pytest.raises(Interrupted):
+        first.run_stage()
+    second, again, session, more = learning_more(tmp_path / "cut", form)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    checkpoint = session.store.latest()
+    assert checkpoint.step == 9
+    second.run_stage(checkpoint)
+    expected, values = tensors_of(state)
+    got, got_values = tensors_of(again)
+    if form == "arcface":
+        assert "objective.objective.centers" in expected
+        assert expected["objective.objective.centers"].std() > 0
+    assert expected.keys() == got.keys()
+    assert [] == [name for name in expected if not torch.equal(expected[name], got[name])]
+    assert values == got_values
+    assert notes.points == [p for p in kept.points if p[0] <= 9] + more.points

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from discern.base.console import Console
 from discern.base.errors import ConfigError, RunError
 from discern.config.request import Request
 from discern.training.scores import table_from_logits
+from discern.training.tag_scores import TagTable
 from discern.worker.kfold import plan_folds
 from discern.worker.kfold_join import join_tables, summarize_folds
 from discern.workflows.fold_tables import FoldPredictions, fold_rows, write_predictions
@@ -53,7 +55,7 @@ def test_prediction_files_hold_ids_folds_targets_and_probabilities(tmp_path):
     joined, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, 4)
     ids = np.array(["i0", "i1", "i2", "i3"])
     found = FoldPredictions(
-        table=joined, folds=folds, ids=ids, paths=np.array(["=p", "q", "r", "s"])
+        tables={"label": joined}, folds=folds, ids=ids, paths=np.array(["=p", "q", "r", "s"])
     )
     files = write_predictions(tmp_path, found)
     rows = pq.read_table(files["predictions"]).to_pylist()
@@ -87,7 +89,7 @@ def test_the_table_ends_with_mean_and_spread():
     ] == fold_rows(outcome)
 
 
-def test_several_label_columns_are_refused_before_anything_is_trained(tmp_path):
+def test_one_model_of_several_label_columns_is_refused_before_anything_is_trained(tmp_path):
     rows = ["path,color,shape"]
     for number in range(12):
         pixels = np.full((8, 8, 3), 20 * number, dtype=np.uint8)
@@ -96,10 +98,48 @@ def test_several_label_columns_are_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
     pairs = [("DATA", "data.source", str(tmp_path / "data.csv")), ("--folds", "data.folds", 2)]
     labels = ("--label", "data.labels", ["color", "shape"])
-    with pytest.raises(ConfigError, match="one label column"):
-        plan_folds(Request(verb="kfold", pairs=[*pairs, labels]), Console(quiet=True))
-    one = plan_folds(
-        Request(verb="kfold", pairs=[*pairs, ("--label", "data.labels", "color")]),
-        Console(quiet=True),
-    )
-    assert (0, 1) == one.numbers
+    asked = Request(verb="kfold", pairs=[*pairs, labels])
+    with pytest.raises(ConfigError, match="one label column") as refused:
+        plan_folds(replace(asked, arguments={"bundle": "soup"}), Console(quiet=True))
+    assert "leave --soup out" in str(refused.value.hint)
+    several = plan_folds(asked, Console(quiet=True))
+    assert (0, 1) == several.numbers
+    first = several.scanned.manifest.heads[0]
+    assert "color" == first.name
+    for number in several.numbers:  # the folds are stratified by the first column
+        assert [3, 3] == list(
+            first.counts(np.flatnonzero(several.scanned.manifest.fold == number)).values()
+        )
+
+
+def test_predictions_of_several_heads_stand_under_their_names(tmp_path):
+    def tags(positions):
+        count = len(positions)
+        targets = np.array([[1, 0], [np.nan, 1]], dtype=np.float32)[:count]
+        return TagTable(
+            np.array(positions), targets, np.full((count, 2), 0.25, dtype=np.float32),
+            np.zeros(count, dtype=np.float32), ("new", "sale"),
+        )  # fmt: skip
+
+    whole, _ = join_tables({0: tags([0, 2]), 1: tags([1, 3])}, 4)
+    classes, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, 4)
+    found = FoldPredictions(
+        tables={"color": classes, "tags": whole}, folds=folds, ids=np.array(list("wxyz")),
+        paths=np.array(list("pqrs")),
+    )  # fmt: skip
+    files = write_predictions(tmp_path, found)
+    assert "logits" not in files
+    rows = pq.read_table(files["predictions"]).to_pylist()
+    assert [0, 1, 0, 1] == [row["fold"] for row in rows]
+    assert ["=a", "b", "c", "=a"] == [row["color.target"] for row in rows]
+    assert [1, 1, None, None] == [row["tags.target/new"] for row in rows]
+    assert [0.25] * 4 == [row["tags.probability/sale"] for row in rows]
+
+
+def test_figures_of_each_head_have_a_mean():
+    runs = [
+        {"accuracy": a, "heads": {"color": {"accuracy": 2 * a, "count": 3}}} for a in (0.2, 0.4)
+    ]
+    mean, _, undefined = summarize_folds(runs)
+    assert {"accuracy": 0.3, "color/accuracy": 0.6} == pytest.approx(mean)
+    assert [] == undefined
