@@ -213,7 +213,8 @@ def _wish(objective: Spec | None, weight: float = 1.0) -> HeadWish:
     return HeadWish(objective=name, args=args, weight=weight)
 
 
-def _rules(training: Training, config: StageConfig) -> StepRules:
+def step_rules(training: Training, config: StageConfig) -> StepRules:
+    """How a stage's steps compute."""
     heads = training.material.training_heads()
     objective, tally = stage_objective(config, heads, training.model)
     learned = learned_parts(objective).to(training.device)
@@ -262,7 +263,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
         side_feed=material.side_feed(val_split, val_batch),
         classes=material.heads[0].classes,
         heads=material.heads,
-        rules=_rules(training, config),
+        rules=step_rules(training, config),
         features=extract is not None,
         metrics=metrics,
         tag_metrics=tag_metrics,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from forked_ranks import on_ranks
 from discern.base.errors import RunError
 from discern.compute.device import seed_everything
 from discern.compute.world import World
+from discern.config.schema import RunConfig, StageConfig
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.data.manifest import Head
@@ -35,6 +37,7 @@ from discern.training.meters import Meters
 from discern.training.objectives import cross_entropy, learned_parts
 from discern.training.rank_states import share_buffers
 from discern.training.shared_gradients import SharedGradients
+from discern.training.stages import step_rules
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.uneven_labels import counts_unevenly
 
@@ -343,3 +346,21 @@ def test_only_what_counts_unevenly_asks_for_the_others_labels():
     ):
         head = dataclasses.replace(plain, missing=missing)
         assert expected == counts_unevenly([head], cross_entropy(), [HeadWish(args=arguments)])
+
+
+def test_an_objectives_own_weights_begin_alike_on_all_ranks():
+    """Each rank is seeded for dropout of its own before the objective is made."""
+
+    def centers(world):
+        torch.manual_seed(world.rank)
+        head = TrainingHead(HeadSpec("label", "single", ("a", "b")), np.ones(2), missing=False)
+        training = SimpleNamespace(
+            material=SimpleNamespace(training_heads=lambda: [head]), device=CPU, world=world,
+            model=SimpleNamespace(feature_width=4), precision="fp32",
+            config=RunConfig.model_validate({"data": {"source": "digits"}}),
+        )  # fmt: skip
+        stage = StageConfig.model_validate({"objective": "arcface"})
+        return hash_of(learned_parts(step_rules(training, stage).objective).state_dict())
+
+    first, second = on_ranks(centers)
+    assert first == second
