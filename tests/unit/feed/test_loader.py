@@ -31,7 +31,7 @@ def build(settings, source, workers=0, ring=3, read_image=None, **options):
 
 
 def copied(feed, epoch=0, start=0):
-    return [tuple(part.clone() for part in batch) for batch in feed.epoch(epoch, start)]
+    return [tuple(part.clone() for part in batch[:3]) for batch in feed.epoch(epoch, start)]
 
 
 def equal(first, second):

@@ -28,7 +28,7 @@ def options(device, augment, training):
 
 
 def on_cpu(feed, epoch=1):
-    return [tuple(part.cpu().clone() for part in batch) for batch in feed.epoch(epoch)]
+    return [tuple(part.cpu().clone() for part in batch[:3]) for batch in feed.epoch(epoch)]
 
 
 def assert_same(expected, got):
@@ -87,7 +87,7 @@ def test_loader_is_the_same_beside_heavy_work(color, array_source, training, aug
         for batch in feed.epoch(1):
             busy = busy @ busy
             busy /= busy.norm()
-            got.append(tuple(part.clone() for part in batch))
+            got.append(tuple(part.clone() for part in batch[:3]))
     assert_same(on_cpu(cpu), [tuple(part.cpu() for part in batch) for batch in got])
 
 
