@@ -26,7 +26,6 @@ import gzip
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -103,9 +102,7 @@ def discern_run(mnist: Path, seed: int, recipe: str) -> dict[str, float]:
     import discern
 
     with tempfile.TemporaryDirectory() as runs:
-        run = discern.train(
-            "mnist", root=str(mnist), config=RECIPES / recipe, seed=seed, runs=runs
-        )
+        run = discern.train("mnist", root=str(mnist), config=RECIPES / recipe, seed=seed, runs=runs)
         record = json.loads((run.path / "run.json").read_text())
         return {
             "seconds": record["seconds"]["training"],
@@ -144,11 +141,13 @@ def bare(mnist: Path, seed: int) -> dict[str, float]:
         stage["optimizer"], net.named_parameters(), lr=stage["lr"],
         weight_decay=stage["weight_decay"], head_names=("head",),
     )  # fmt: skip
-    batch, updates = stage["batch_size"], -(-stage["epoch_size"] // stage["batch_size"])
+    batch, updates = stage["batch_size"], stage["steps"]
     windows = shifted(images, pad=2)
     next(windows)
     mean, std = 255 * 0.1307, 255 * 0.3081
     order = torch.randperm(len(images))
+    if updates * batch > len(images):
+        raise RuntimeError("the bare loop shows each image at most once")
     net.train()
     started = time.perf_counter()
     for step in range(updates):
