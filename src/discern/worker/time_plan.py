@@ -170,18 +170,40 @@ def plan_time(
     seconds = budget_seconds(budget)
     left = _PLANNED_SHARE * (seconds - (time.monotonic() - started))
     epochs = fit_epochs(needs, left)
-    plan.choices["budget"] = {"seconds": seconds, "epochs": epochs}
+    plan.choices["budget"] = {"seconds": seconds, "epochs": epochs, "asked": _epochs(plan.config)}
     fitted = tuple(need.of_epochs(epochs.get(need.name, need.epochs)) for need in needs)
     return apply_budget(plan), TimePlan(fitted, weights, seconds)
 
 
 def apply_budget(plan: TrainingPlan) -> TrainingPlan:
-    """The plan with the epochs that a budget left, if one was fitted."""
+    """The plan with the epochs that a budget left, if one was fitted. See `fitted`."""
     chosen = plan.choices.get("budget")
     if chosen is None:
         return plan
-    config = shortened(plan.config, chosen["epochs"])
+    config = fitted(plan.config, chosen)
     return replace(plan, resolved=replace(plan.resolved, config=config))
+
+
+def fitted(config: RunConfig, chosen: dict[str, Any]) -> RunConfig:
+    """The config with the epochs of the stored choice `chosen`.
+
+    Raises ConfigError when other epochs are asked for than those that were fitted to the budget.
+    """
+    asked = _epochs(config)
+    if asked not in (chosen.get("asked", asked), {**asked, **chosen["epochs"]}):
+        raise ConfigError(
+            "a run that was fitted to a budget keeps its length",
+            where="stages.*.epochs",
+            got=asked,
+            expected=chosen["asked"],
+            hint="start a new run with --fresh, or from its weights: stages.*.start_from",
+        )
+    return shortened(config, chosen["epochs"])
+
+
+def _epochs(config: RunConfig) -> dict[str, int]:
+    """The epochs of each stage that has its length in epochs."""
+    return {name: s.epochs for name, s in config.stages.items() if s.epochs is not None}
 
 
 def shortened(config: RunConfig, epochs: dict[str, int]) -> RunConfig:

@@ -97,6 +97,7 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
             check_same(plan, run)
             run = _agreed_run(_branched(request, run, plan, console), plan, root) or run
             plan.choices.update(run.record.get("choices") or {})
+            plan = apply_budget(plan)
         parts = chosen_by_first(
             plan.world, plan.choices, lambda: _prepare(plan, run, root, console)
         )
@@ -109,7 +110,6 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
                 console.say(line)
             if dry:
                 return times.record()
-        plan = apply_budget(plan)
         writer = _open_writer(request, plan, run, root) if plan.world.leads else None
         with writer or contextlib.nullcontext(), telling_the_cause():
             resumed = run is not None

@@ -15,7 +15,14 @@ from discern.config.request import Request
 from discern.config.schema import RunConfig
 from discern.training.stages import Training
 from discern.worker.stage_probe import StageNeed, probe_stages
-from discern.worker.time_plan import TimePlan, budget_seconds, duration, fit_epochs, shortened
+from discern.worker.time_plan import (
+    TimePlan,
+    budget_seconds,
+    duration,
+    fit_epochs,
+    fitted,
+    shortened,
+)
 from discern.worker.train import train
 
 
@@ -129,4 +136,20 @@ def test_dry_run_trains_nothing_and_a_budget_is_kept(
     record = json.loads((Path(done["path"]) / "run.json").read_text())
     epochs = record["config"]["stages"]["train"]["epochs"]
     assert 12 <= epochs <= 25
-    assert {"seconds": 120.0, "epochs": {"train": epochs}} == record["choices"]["budget"]
+    chosen = {"seconds": 120.0, "epochs": {"train": epochs}, "asked": {"train": 1000}}
+    assert chosen == record["choices"]["budget"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept"), [(1000, 12), (12, 12), (1200, None)], ids=["asked", "stored", "others"]
+)
+def test_a_run_fitted_to_a_budget_keeps_its_length(epochs: int, kept: int | None) -> None:
+    config = RunConfig.model_validate(
+        {"data": {"source": "digits"}, "stages": {"train": {"epochs": epochs}}}
+    )
+    chosen = {"seconds": 120.0, "epochs": {"train": 12}, "asked": {"train": 1000}}
+    if kept is None:
+        with pytest.raises(ConfigError, match="keeps its length"):
+            fitted(config, chosen)
+    else:
+        assert kept == fitted(config, chosen).stages["train"].epochs

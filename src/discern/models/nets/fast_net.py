@@ -1,8 +1,9 @@
 """The small fast network: the default for images of 8 to 64 pixels, made for two CPU cores.
 
 A 3x3 stem, then three stages (or another number) that each halve the image (convolution, max pool)
-and add one residual convolution; global max pool; linear head. Larger images enter through a strided stem, so that the
-stages always see 8 to 31 pixels and the cost stays that of a 16-pixel-to-32-pixel image.
+and add one residual convolution; global max pool; linear head. Larger images enter through a
+strided stem, so that the stages always see 8 to 31 pixels and the cost stays that of a
+16-pixel-to-32-pixel image.
 """
 
 from __future__ import annotations
