@@ -125,6 +125,10 @@ class SystemRefusal(RunError):
         )
 
 
+class PeerLost(RunError):
+    """Another rank is gone, so this one cannot go on; what went wrong is told by the other."""
+
+
 class AccessError(DiscernError):
     """Somebody may not do this."""
 

@@ -22,16 +22,12 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from discern.base.errors import RunError
+from discern.base.errors import PeerLost, RunError
 from discern.base.rank_environment import started_ranks
 
 # A rank that dies closes its connections, which the others hear at once. This only bounds waits
 # for a living one, such as the first's reading of all images.
 _TIMEOUT = dt.timedelta(days=7)
-
-
-class PeerLost(RunError):
-    """Another rank is gone, so this one cannot go on; what went wrong is told by the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,14 @@ import traceback
 from typing import Any
 
 from discern.base.console import Console
-from discern.base.errors import OK, DiscernError, InternalError, Interrupted, SystemRefusal
+from discern.base.errors import (
+    OK,
+    DiscernError,
+    InternalError,
+    Interrupted,
+    PeerLost,
+    SystemRefusal,
+)
 from discern.launch.rank_outcomes import (
     Outcome,
     error_outcome,
@@ -85,15 +92,11 @@ def _as_told(error: BaseException) -> DiscernError:
 
 
 def _is_consequence(error: BaseException) -> bool:
-    from discern.compute.world import PeerLost
-
     return isinstance(error, PeerLost)
 
 
 def with_account(error: DiscernError) -> DiscernError:
     """The loss of another rank, told by that one's own account where it left one."""
-    from discern.compute.world import PeerLost
-
     folder = outcome_folder()
     deadline = time.monotonic() + _ACCOUNT_S
     while folder is not None and time.monotonic() < deadline:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from discern.base.errors import ConfigError, RunError
+from discern.base.errors import ConfigError, PeerLost, RunError
 from discern.base.rank_environment import started_ranks
 from discern.compute.device import DeviceChoice, choose_rank_device
-from discern.compute.world import PeerLost, World, open_world
+from discern.compute.world import World, open_world
 from discern.config.device_text import wanted_ranks
 from discern.config.schema import RunConfig
 from discern.config.schema.compute import ComputeConfig

@@ -273,8 +273,9 @@ def _train_run(
     plan.choices.update(world.tell(plan.choices))
     precision = plan.choices["precision"]
     console.say(f"compute  {precision['value']} ({precision['reason']})")
+    devices = all_devices(plan.device, world)
     if writer is not None:
-        _store_choices(plan, material, writer)
+        _store_choices(plan, material, writer, devices)
         console.say(f"run      {writer.path}")
     asked = StopRequest()
     session = open_session(plan, writer, console, asked)
@@ -304,7 +305,9 @@ def _train_run(
         return finish_run(plan, built, training, session, writer, console, started)
 
 
-def _store_choices(plan: TrainingPlan, material: Material, writer: RunWriter) -> None:
+def _store_choices(
+    plan: TrainingPlan, material: Material, writer: RunWriter, devices: list[str]
+) -> None:
     config = stored_config(plan, material.preprocess)
     writer.write_config(dump_text(config))
     if changed(plan, writer.record):
@@ -313,5 +316,9 @@ def _store_choices(plan: TrainingPlan, material: Material, writer: RunWriter) ->
         config=config,
         choices=plan.choices,
         device=plan.device.record(),
-        ranks={"count": plan.world.ranks, "backend": plan.world.backend},
+        ranks={
+            "count": plan.world.ranks,
+            "backend": plan.world.backend,
+            "devices": devices,
+        },
     )

@@ -8,10 +8,10 @@ import pytest
 import torch
 from forked_ranks import on_ranks
 
-from discern.base.errors import ConfigError, RunError
+from discern.base.errors import ConfigError, PeerLost, RunError
 from discern.base.rank_environment import started_ranks
 from discern.compute.device import choose_device, choose_rank_device
-from discern.compute.world import PeerLost, World, open_world
+from discern.compute.world import World, open_world
 from discern.config.device_text import listed_devices, wanted_ranks
 
 
