@@ -67,7 +67,8 @@ def test_route_is_the_best_that_gives_the_networks_own_logits(
 ) -> None:
     model = wrap_network(network, IMAGES).eval()
     assert route is model.route
-    logits, features = model(IMAGES)
+    logits, features, encoded = model(IMAGES)
+    assert encoded is None
     assert torch.equal(network(IMAGES), logits)
     assert (2, width) == tuple(features.shape)
 
