@@ -9,7 +9,7 @@ import torch
 
 from discern.base.errors import ConfigError
 from discern.training.metric_learning import recall_at
-from discern.training.scores import EvalTable
+from discern.training.scores import EvalTable, labeled_count
 
 # The objectives on embeddings; with one of them these figures are part of every evaluation.
 NEIGHBOR_OBJECTIVES: Final = frozenset({"contrastive", "triplet", "margin", "arcface"})
@@ -21,12 +21,13 @@ def recall_at_k(table: EvalTable, k: int = 1) -> float:
 
     Leave one out: each labeled image asks all the others, by the Euclidean distance of embeddings
     of length 1; images alone in their class do not ask, NaN if none asks. Catalyst's KNNMetric.
-    Raises ConfigError for a table without features.
+    Raises ConfigError for a table without features, DataError if no image is labeled.
     """
     if table.features is None:
         raise ConfigError(
             "this evaluation keeps no embeddings", where=f"metric 'recall@{k}'", got="logits only"
         )
+    labeled_count(table)
     features, targets = torch.from_numpy(table.features), torch.from_numpy(table.targets)
     return recall_at([k], features, targets)[k]
 
