@@ -183,7 +183,8 @@ def test_one_rank_and_two_score_the_same_images(tmp_path):
     assert pytest.approx(one["metrics"]["loss"], rel=1e-4) == two["metrics"]["loss"]
     assert abs(one["metrics"]["accuracy"] - two["metrics"]["accuracy"]) < 0.06
     assert sorted(figures) == sorted(others)
-    assert {"count": 2, "backend": "gloo"} == two["ranks"]
+    assert (2, "gloo") == (two["ranks"]["count"], two["ranks"]["backend"])
+    assert ["cpu", "cpu"] == [told.split()[0] for told in two["ranks"]["devices"]]
     assert 2 == two["config"]["compute"]["nproc"]
 
 
