@@ -173,7 +173,9 @@ def test_the_best_and_the_last_checkpoints_are_kept_and_the_record_names_them(
     last_two = {STEPS_PER_EPOCH * (EPOCHS - 1), STEPS_PER_EPOCH * EPOCHS}
     expected = {step for step, _, _ in ranked[:KEPT]} | last_two
 
-    folders = list((finished.path / "checkpoints").iterdir())
+    found = list((finished.path / "checkpoints").iterdir())
+    folders = [path for path in found if path.is_dir()]
+    assert ["metrics.json"] == [path.name for path in found if not path.is_dir()]
 
     assert expected == {checkpoint_step(folder) for folder in folders}
     best = finished.record["best"]
