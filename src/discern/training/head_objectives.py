@@ -65,9 +65,9 @@ class TrainingHead:
         return cls(head.spec, counts, bool(missing.any()), partial)
 
     @classmethod
-    def made(cls, spec: HeadSpec) -> TrainingHead:
-        """A side head."""
-        return cls(spec, np.ones(spec.width, dtype=np.int64), missing=False)
+    def made(cls, spec: HeadSpec, *, missing: bool) -> TrainingHead:
+        """A side head; `missing`: some images lack the label that its own is made from."""
+        return cls(spec, np.ones(spec.width, dtype=np.int64), missing)
 
 
 def head_objectives(
@@ -131,4 +131,5 @@ def _objective(
         kind="multi" if spec.kind == "multi" else "single",
         num_classes=spec.width,
         feature_dim=feature_width,
+        missing=head.missing,
     )

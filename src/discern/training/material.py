@@ -122,7 +122,9 @@ class Material:
         """Every head with what its training labels are, in the network's order."""
         rows = self.positions("train")
         main = [TrainingHead.of(head, rows) for head in self.manifest.heads]
-        return main + [TrainingHead.made(spec) for spec in self.heads if spec.side]
+        missing = any(head.missing for head in main)
+        sides = [spec for spec in self.heads if spec.side]
+        return main + [TrainingHead.made(spec, missing=missing) for spec in sides]
 
     def with_preprocess(self, preprocess: Preprocess) -> Material:
         """The same images under other mean and std."""

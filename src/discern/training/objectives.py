@@ -68,9 +68,11 @@ def cross_entropy(
     *,
     class_counts: NDArray[Any] | None = None,
     num_classes: int | None = None,
+    missing: bool = True,
 ) -> Objective:
     """Mean cross entropy in float32 (of float64 logits in float64); missing targets do not count.
 
+    `missing` False: every image has a label, so no step looks for those without.
     `smoothing` in [0, 1) shares that part of each target among all classes. `class_weights` [K], or
     `balanced` (samples / (classes * samples of the class)), weigh each sample by its class, and the
     mean is over the weights, as in torch; a soft target weighs its shares' mean weight.
@@ -93,6 +95,8 @@ def cross_entropy(
                 return formulas.mean_of_known(losses, labeled)
             return torch.where(labeled, losses, 0.0).sum() / _nonzero((shares @ weight).sum())
         fit = partial(F.cross_entropy, ignore_index=MISSING, label_smoothing=smoothing)
+        if weight is None and not missing:
+            return fit(logits, targets)
         labeled = targets != MISSING
         if weight is None:
             # Of no sample torch gives NaN, though with a gradient of 0.
@@ -201,6 +205,7 @@ def _weighted_sum(
     class_counts: NDArray[Any] | None = None,
     num_classes: int,
     feature_dim: int | None = None,
+    missing: bool = True,
 ) -> Objective:
     """Several objectives together: `terms` of name, weight (1), args ({}) and label (the name).
 
@@ -232,6 +237,7 @@ def _weighted_sum(
             kind=kind,
             num_classes=num_classes,
             feature_dim=feature_dim,
+            missing=missing,
         )
         made[label] = (float(weight), part)
     total = sum(weight for weight, _ in made.values()) if mode == "mean" else 1.0
@@ -281,14 +287,16 @@ def build_objective(
     kind: Kind,
     num_classes: int,
     feature_dim: int | None = None,
+    missing: bool = True,
 ) -> Objective:
     """The objective `name` with `arguments`: one of OBJECTIVES, or one's own by import path.
 
     `class_counts` [K] are the training part's samples of each class; `kind` is `single` (one label
-    an image) or `multi`; `feature_dim` is D, which only arcface needs. A factory or function whose
-    signature has one of these four is given it. See `learned_parts` for what has to be trained and
-    saved with the network. Raises ConfigError for an unknown name or argument, a value out of
-    its range, and an objective of one label for several.
+    an image) or `multi`; `feature_dim` is D, which only arcface needs; `missing`: some of those
+    samples may lack a label. A factory or function whose signature has one of these is given it.
+    See `learned_parts` for what has to be trained and saved with the network. Raises ConfigError
+    for an unknown name or argument, a value out of its range, and an objective of one label for
+    several.
     """
     where = f"objective '{name}'"
     target = _open_objective(name)
@@ -305,6 +313,7 @@ def build_objective(
         "class_counts": class_counts,
         "num_classes": num_classes,
         "feature_dim": feature_dim,
+        "missing": missing,
     }
     taken = inspect.signature(target).parameters
     is_function = all(part in taken for part in _FACE)

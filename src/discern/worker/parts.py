@@ -16,7 +16,7 @@ from discern.training.trainers import open_trainer
 _GIVEN_MODEL = ("num_classes", "channels", "image_size")
 _GIVEN_AUGMENT = ("context",)
 _GIVEN_OBJECTIVE = (
-    "kind", "class_counts", "num_classes", "feature_dim", "output", "targets", "whole",
+    "kind", "class_counts", "num_classes", "feature_dim", "missing", "output", "targets", "whole",
 )  # fmt: skip
 
 

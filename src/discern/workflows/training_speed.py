@@ -76,7 +76,10 @@ def measure_training(test: TrainingTest, form: str, device: torch.device) -> Tra
     state, batch = _parts(test, parts, device)
     precision = next((part for part in parts if part in ("bf16", "fp16")), "fp32")
     rules = StepRules(
-        objective=cross_entropy(), device=device, amp_dtype=AMP_TYPES[precision], guard=False
+        objective=cross_entropy(missing=False),
+        device=device,
+        amp_dtype=AMP_TYPES[precision],
+        guard=False,
     )
     state.model.train()
     if device.type == "cuda":

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discern.base.errors import ConfigError
+from discern.data.head_spec import HeadSpec
 from discern.models.classifier import Output
+from discern.training.head_objectives import HeadWish, TrainingHead, head_objectives
 from discern.training.objectives import (
     MISSING,
     OBJECTIVES,
@@ -61,6 +63,19 @@ def test_hard_targets_give_the_bits_of_torch():
         assert torch.equal(expected, loss)
         for_torch, ours = (torch.autograd.grad(value, logits)[0] for value in (expected, loss))
         assert torch.equal(for_torch, ours)
+
+
+def test_only_heads_with_missing_labels_look_for_them():
+    logits, hard = draw(4), torch.tensor([0, 3, 1, 1])
+    spec = HeadSpec("kind", "single", ("a", "b", "c", "d"))
+    none, losses = torch.full((4,), MISSING), []
+    for missing in (False, True):
+        objective, _ = head_objectives([TrainingHead(spec, COUNTS, missing)], HeadWish(), {})
+        losses.append(objective(Output(logits, logits), hard))
+        without = objective(Output(logits, logits), none)
+        assert without.isnan().item() is not missing  # what has labels everywhere is torch's own
+    assert torch.equal(F.cross_entropy(logits, hard), losses[0])
+    assert torch.equal(losses[0], losses[1])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("embedding_norm", *PAIRS)])

@@ -429,7 +429,9 @@ def learning_more(tmp_path, form):
         ModelRequest(name="mlp", num_classes=sum(widths.values()), channels=1, image_size=(8, 8),
                      heads=widths)
     ).model  # fmt: skip
-    objective, tally = head_objectives([TrainingHead.made(spec) for spec in heads], HeadWish(), {})
+    objective, tally = head_objectives(
+        [TrainingHead.made(spec, missing=False) for spec in heads], HeadWish(), {}
+    )
     pixels, targets = images(100, 0)
     options = FeedOptions(batch_size=16, training=True, seed=3, side=side)
     feed = ResidentFeed(pixels, {"label": targets}, np.arange(100), PREPROCESS, options)
