@@ -80,6 +80,7 @@ def cross_entropy(
     """
     check_number("smoothing", smoothing, 0.0, 1.0)
     weights = formulas.class_weights(class_weights, class_counts, num_classes)
+    fit = partial(F.cross_entropy, ignore_index=MISSING, label_smoothing=smoothing)
 
     def objective(output: Output, targets: Tensor, whole: Tensor | None = None) -> Tensor:
         logits = formulas.in_full_precision(output.logits)
@@ -94,7 +95,6 @@ def cross_entropy(
             if weight is None:
                 return formulas.mean_of_known(losses, labeled)
             return torch.where(labeled, losses, 0.0).sum() / _nonzero((shares @ weight).sum())
-        fit = partial(F.cross_entropy, ignore_index=MISSING, label_smoothing=smoothing)
         if weight is None and not missing:
             return fit(logits, targets)
         labeled = targets != MISSING
@@ -107,18 +107,8 @@ def cross_entropy(
     def part_of(logits: Tensor, targets: Tensor, whole: Tensor, weight: Tensor | None) -> Tensor:
         shares, labeled = formulas.class_shares(logits, targets)
         all_shares, _ = formulas.class_shares(logits, whole)
-        losses = (
-            F.cross_entropy(logits, shares, weight, label_smoothing=smoothing, reduction="none")
-            if targets.is_floating_point()
-            else F.cross_entropy(
-                logits,
-                targets,
-                weight,
-                label_smoothing=smoothing,
-                ignore_index=MISSING,
-                reduction="none",
-            )
-        )
+        wanted = shares if targets.is_floating_point() else targets
+        losses = fit(logits, wanted, weight, reduction="none")
         if weight is None:
             return formulas.mean_of_known(losses, labeled, formulas.known_rows(whole))
         return torch.where(labeled, losses, 0.0).sum() / _nonzero((all_shares @ weight).sum())

@@ -6,55 +6,49 @@ An assembler: it reads the config, so that nothing below has to.
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
-from discern.base.plugins import is_import_path
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.compute.world import World
-from discern.config.schema import RunConfig, Spec, StageConfig
-from discern.data.head_spec import HeadSpec, find_head
+from discern.config.schema import RunConfig, StageConfig
 from discern.feed.features import Extract
 from discern.feed.mixing import MixedFeed, Mixing
 from discern.models.classifier import Classifier, set_trainable, train_mode
 from discern.models.ema import ModelEma
 from discern.models.head_part import HeadPart
-from discern.optim.large_batch import ScaledRate, scale_rate
-from discern.optim.optimizers import build_optimizer
-from discern.optim.parameter_groups import group_lines
-from discern.optim.schedules import Schedule, resolve_schedule, warmup_fraction
-from discern.optim.timed_schedule import TimedSchedule
+from discern.optim.schedules import resolve_schedule, warmup_fraction
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.crash import crash_kept
 from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
-from discern.training.head_objectives import HeadWish, TrainingHead, head_objectives
 from discern.training.material import Material
-from discern.training.metric_table import Metric, open_metrics
-from discern.training.monitor import ALWAYS, open_monitor
-from discern.training.neighbors import NEIGHBOR_FIGURES, learns_embeddings
-from discern.training.objectives import Objective, learned_parts
+from discern.training.monitor import open_monitor
+from discern.training.objectives import learned_parts
 from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
-from discern.training.stage_length import StageLength, closing_epoch, stage_length
+from discern.training.stage_length import closing_epoch
+from discern.training.stage_parts import (
+    head_wish,
+    length_of_stage,
+    peak_rate,
+    stage_metrics,
+    stage_objective,
+    stage_optimizer,
+    stage_schedule,
+)
 from discern.training.stage_starts import predict_stage, starting_point
 from discern.training.starting_point import earlier_stage, is_elsewhere
 from discern.training.step import StepRules, TrainState, train_step
 from discern.training.stock.early_stop import EarlyStop
-from discern.training.tally import Tally
 from discern.training.trainers import open_trainer
 from discern.training.uneven_labels import counts_unevenly
 from discern.training.validation import HeadFeeds
-
-OBJECTIVE = "objective"  # prefix of the names of an objective's own weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,75 +136,10 @@ def check_stages(config: RunConfig, model: Classifier, material: Material) -> No
         open_monitor(stage.monitor, stage.monitor_mode)
 
 
-def peak_rate(stage: StageConfig) -> ScaledRate:
-    """The stage's peak learning rate: `lr`, or `lr_base` scaled to the batch, and how it came."""
-    if stage.lr_base is None:
-        return ScaledRate(stage.lr, f"learning rate {stage.lr:g}")
-    return scale_rate(
-        stage.lr_base,
-        stage.batch_size,
-        lr_base_size=stage.lr_base_size,
-        rule=stage.lr_scaling,
-    )
-
-
-def stage_optimizer(
-    stage: StageConfig, model: Classifier, learned: nn.Module | None = None
-) -> torch.optim.Optimizer:
-    """The optimizer that `stage` asks for, over those parameters of `model` that learn now.
-
-    `learned`: what the objective has weights of; they learn as the head does.
-    """
-    named = [*model.named_parameters()]
-    head_names = model.head_names
-    if learned is not None:
-        named += [(f"{OBJECTIVE}.{name}", weight) for name, weight in learned.named_parameters()]
-        head_names = (*head_names, OBJECTIVE)
-    return build_optimizer(
-        stage.optimizer.name,
-        named,
-        lr=peak_rate(stage).lr,
-        weight_decay=stage.weight_decay,
-        arguments=stage.optimizer.args,
-        head_names=head_names,
-        layer_decay=stage.layer_decay,
-        groups=[group.model_dump() for group in stage.groups],
-        no_decay=stage.no_decay,
-        decay_all=stage.decay_all,
-    )
-
-
-def optimizer_lines(stage: StageConfig, model: Classifier) -> list[str]:
-    """What people should see of the stage's rates: the scaled rate, and groups that differ."""
-    lines = [] if stage.lr_base is None else [peak_rate(stage).line]
-    if stage.groups or stage.layer_decay is not None:
-        set_trainable(model, stage.trainable)
-        lines += group_lines(stage_optimizer(stage, model))
-    return lines
-
-
 def _stage_callbacks(config: StageConfig) -> list[Callback]:
     if config.patience is None:
         return []
     return [EarlyStop(config.patience, config.monitor, config.min_delta, config.monitor_mode)]
-
-
-def stage_objective(
-    config: StageConfig, heads: Sequence[TrainingHead], model: Classifier
-) -> tuple[Objective, Tally | None]:
-    """What a stage minimizes, and what it counts beside it. Raises ConfigError."""
-    return head_objectives(
-        heads,
-        _wish(config.objective),
-        {name: _wish(head.objective, head.weight) for name, head in config.heads.items()},
-        smoothing=config.smoothing,
-        feature_width=model.feature_width,
-    )
-
-
-def _wish(objective: Spec | None, weight: float = 1.0) -> HeadWish:
-    name, args = (None, {}) if objective is None else (objective.name, objective.args)
-    return HeadWish(objective=name, args=args, weight=weight)
 
 
 def step_rules(training: Training, config: StageConfig) -> StepRules:
@@ -219,8 +148,8 @@ def step_rules(training: Training, config: StageConfig) -> StepRules:
     objective, tally = stage_objective(config, heads, training.model)
     learned = learned_parts(objective).to(training.device)
     training.world.spread_(list(learned.state_dict().values()))  # each rank drew its own
-    wishes = [_wish(config.objective), *(_wish(head.objective) for head in config.heads.values())]
-    uneven = counts_unevenly(heads, objective, wishes)
+    asked = [config.objective, *(head.objective for head in config.heads.values())]
+    uneven = counts_unevenly(heads, objective, [head_wish(one) for one in asked])
     unit = config.batch_size / training.world.ranks
     shared = SharedGradients(training.world, unit, by_labels=uneven)
     return StepRules(
@@ -275,69 +204,10 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     )
 
 
-def asked_metrics(config: RunConfig) -> list[tuple[str, dict[str, Any]]]:
-    """(Name, arguments) of the config's metrics, and Recall@k if a stage learns embeddings."""
-    wanted = {spec.name: spec.args for spec in config.tracking.metrics}
-    objectives = [stage.objective for stage in config.training_stages.values()]
-    if any(one is not None and learns_embeddings(one.name, one.args) for one in objectives):
-        wanted = {name: {} for name in NEIGHBOR_FIGURES} | wanted
-    return list(wanted.items())
-
-
-def stage_metrics(
-    config: RunConfig, heads: Sequence[HeadSpec]
-) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
-    """The further figures of each evaluation: of one label an image, and of several.
-
-    Those that the config asks for, and those that any stage's model is chosen by. Raises
-    ConfigError for one that no head has, and for a head that is not there.
-    """
-    wanted = dict(asked_metrics(config))
-    for stage in config.training_stages.values():
-        head, _, plain = stage.monitor.rpartition("/")
-        if is_import_path(stage.monitor) or not head:
-            plain = stage.monitor
-        else:
-            find_head(heads, head, "stages.*.monitor")
-        if plain not in ALWAYS:
-            wanted.setdefault(plain, {})
-    metrics, tag_metrics = open_metrics(list(wanted.items()), heads)
-    return tuple(metrics), tuple(tag_metrics)
-
-
 def _extract(training: Training) -> Extract:
     """How the images of a stage become features: by the model as it is when they are wanted."""
     model, amp_dtype = training.model, AMP_TYPES[training.precision]
     return lambda images, views: extract_features(model, images, views, amp_dtype=amp_dtype)
-
-
-def length_of_stage(material: Material, config: StageConfig) -> StageLength:
-    """The stage's length over the training images as it samples them."""
-    sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
-    batches, samples = material.epoch_size(config.batch_size, sampler)
-    return stage_length(
-        batches=batches,
-        samples=samples,
-        epochs=config.epochs,
-        steps=config.steps,
-        examples=config.examples,
-        minutes=config.minutes,
-    )
-
-
-def stage_schedule(config: StageConfig, plan: StagePlan) -> Schedule | TimedSchedule:
-    """The rates over the stage's updates, or over its time."""
-    batches, steps = plan.feed.batches, plan.length.steps
-    schedule = Schedule(
-        config.schedule.name,
-        config.schedule.args,
-        total_steps=sys.maxsize if steps is None else steps,
-        steps_per_epoch=batches,
-        warmup_steps=round(config.warmup_epochs * batches),
-        warmup_mode=config.warmup_mode,
-        warmup_begin=warmup_fraction(config.warmup_lr, peak_rate(config).lr),
-    )
-    return schedule if steps is not None else TimedSchedule(schedule)
 
 
 def stage_state(

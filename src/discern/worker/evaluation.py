@@ -29,9 +29,9 @@ from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import open_metrics
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.tag_scores import TagTable
+from discern.worker.data_scan import tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel, open_model
-from discern.worker.plan import tell_problems
 from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import (
     named_pairs,

@@ -26,7 +26,8 @@ from discern.training.joint_scores import joint_figures, joint_record
 from discern.training.ledger import Entry
 from discern.training.material import Material
 from discern.training.scores import EvalTable, most_confused_pairs
-from discern.training.stages import Training, stage_metrics
+from discern.training.stage_parts import stage_metrics
+from discern.training.stages import Training
 from discern.training.starting_point import load_best
 from discern.training.trainer import Session
 from discern.training.validation import HeadFeeds, score_heads

@@ -33,9 +33,9 @@ from discern.track.run import Run, read_run, runs_root
 from discern.track.run_folder import FINISHED, RUN_FILE, check_name
 from discern.track.run_group import GroupWriter, open_group
 from discern.training.accord import StopRequest
+from discern.worker.data_scan import scan
 from discern.worker.kfold_bundle import bundle_folds
 from discern.worker.kfold_join import join_folds
-from discern.worker.plan import scan
 
 KIND = "kfold"
 

@@ -21,10 +21,10 @@ from discern.training.lr_finder import (
     find_rate,
     sweep_steps,
 )
+from discern.training.stage_parts import peak_rate
 from discern.training.stages import (
     Training,
     check_stages,
-    peak_rate,
     plan_stage,
     probe_precision,
     stage_state,

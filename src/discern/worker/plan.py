@@ -33,22 +33,20 @@ from discern.config.recipes import (
 )
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
-from discern.data.fold_choice import choose_folds
-from discern.data.fold_split import FoldRule
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.data.label_columns import answer_numbers
-from discern.data.manifest import SPLITS
 from discern.data.mirror import mirror_test
-from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
+from discern.data.scan import ScannedData
 from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.side_heads import side_head_specs
 from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.models.recompute import recompute_activations
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metrics
-from discern.training.stages import asked_metrics
+from discern.training.stage_parts import asked_metrics
 from discern.worker.adapted_preprocess import as_augmented
+from discern.worker.data_scan import CHOOSE_ON_TEST, choose_on_test, scan
 from discern.worker.network import default_weights, network_request
 from discern.worker.parts import check_parts
 from discern.worker.rank_plan import check_same_images, join_ranks, share_batch_norm
@@ -57,8 +55,6 @@ from discern.worker.smoke import overfit_images, scored_images, shortened
 # The next step up from 64 pixels that networks are made for; 224 is ImageNet's.
 _SIZES = (64, 128, 224)
 _SMALLEST = 16
-_SHOWN_PROBLEMS = 10
-CHOOSE_ON_TEST = "test"  # `--val test`: the model is chosen on the images that it is reported on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,79 +130,6 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         check=check,
         world=world,
     )
-
-
-def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedData:
-    """Read the images that the data section names, with a bar, and say what was found.
-
-    With `folds` they are dealt to folds, and not split.
-    """
-    from discern.base.progress_bar import counting_bar
-
-    rule = SplitRule(
-        val=data.val_share,
-        test=data.test_share,
-        inner_val=data.inner_val_share,
-        seed=data.split_seed,
-    )
-    request = DataRequest(
-        train=data.source,
-        val=None if data.val == CHOOSE_ON_TEST else data.val,
-        test=data.test,
-        root=data.root,
-        classes=tuple(data.classes) if isinstance(data.classes, list) else data.classes,
-        label=data.labels,
-        on_bad_image=data.on_bad_image,
-        split=rule,
-        folds=choose_folds(
-            data.train_folds, data.val_folds, data.test_folds, data.n_folds, data.folds_seed
-        ),
-        held_out=_fold_rule(data) if folds or data.held_fold is not None else None,
-        source_args=data.source_args,
-    )
-    with counting_bar(console, "reading images") as progress:
-        scanned = scan_data(request, progress)
-    for note in scanned.notes:
-        console.say(f"note: {note}")
-    for warning in scanned.warnings:
-        console.warn(warning)
-    tell_problems(scanned, console)
-    return scanned
-
-
-def _fold_rule(data: DataConfig) -> FoldRule:
-    if data.val is not None or data.test is not None:
-        raise ConfigError(
-            "with folds there are no separate validation and test images",
-            where="data.val, data.test",
-            hint="the held-out fold is what is reported; leave --val and --test out",
-        )
-    if any((data.train_folds, data.val_folds, data.test_folds, data.n_folds)):
-        raise ConfigError(
-            "a fold is held out, and folds are made into splits: one of the two",
-            where="data.held_fold, data.*_folds",
-        )
-    return FoldRule(
-        folds=data.folds,
-        held=data.held_fold,
-        inner_val=data.inner_val_share,
-        seed=data.split_seed,
-    )
-
-
-def tell_problems(scanned: ScannedData, console: Console) -> None:
-    """Name the first images that were left out, and how many they are."""
-    for problem in scanned.problems[:_SHOWN_PROBLEMS]:
-        console.warn(f"left out: {problem.path}: {problem.text}")
-    if scanned.problems:
-        console.warn(f"{len(scanned.problems)} unreadable images were left out in all")
-
-
-def choose_on_test(scanned: ScannedData) -> ScannedData:
-    """The same data with the held-out validation images back in train; test does its work."""
-    codes = scanned.manifest.split.copy()
-    codes[codes == SPLITS.index("val")] = SPLITS.index("train")
-    return replace(scanned, manifest=scanned.manifest.with_split(codes))
 
 
 def _typical_side(scanned: ScannedData) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from discern.models.classifier import Classifier, set_trainable
 from discern.training.frozen_features import FeaturePlan, choose_features, trial_images
 from discern.training.material import Material
-from discern.training.stages import length_of_stage
+from discern.training.stage_parts import length_of_stage
 from discern.training.trainers import STANDARD
 from discern.worker.plan import TrainingPlan
 

@@ -16,7 +16,8 @@ from discern.training.checkpoints import checkpoint_step
 from discern.training.material import Material
 from discern.training.monitor import open_monitor
 from discern.training.starting_point import is_elsewhere
-from discern.worker.plan import TrainingPlan, tell_problems
+from discern.worker.data_scan import tell_problems
+from discern.worker.plan import TrainingPlan
 
 CHOICE = "start_from"
 

@@ -6,7 +6,7 @@ from discern.config.recipes import recipe_reason
 from discern.feed.augment import describe_augment
 from discern.models.classifier import Classifier
 from discern.training.material import Material
-from discern.training.stages import optimizer_lines
+from discern.training.stage_parts import optimizer_lines
 from discern.worker.plan import TrainingPlan
 from discern.worker.stage_features import CHOICE
 

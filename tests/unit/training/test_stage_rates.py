@@ -17,7 +17,8 @@ from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
 from discern.optim.schedules import Schedule
 from discern.training.material import FeedSettings, Material
-from discern.training.stages import check_stages, optimizer_lines, peak_rate, stage_optimizer
+from discern.training.stage_parts import optimizer_lines, peak_rate, stage_optimizer
+from discern.training.stages import check_stages
 
 
 def two_images() -> Material:
