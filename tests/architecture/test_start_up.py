@@ -99,6 +99,13 @@ def test_light_tower_never_loads_torch(tmp_path):
     assert [] == loaded(names, COMPUTE_LIBRARIES)
 
 
+def test_lab_loads_torch_with_its_pytorch_part_only(tmp_path):
+    body = "import discern.lab as lab\nfor name in lab.__all__:\n    getattr(lab, name)\n"
+    names, _ = child_report(tmp_path, body.replace("lab.__all__", "set(lab.__all__) - {'pytorch'}"))
+    assert "discern.config.lazy" in names
+    assert [] == loaded(names, COMPUTE_LIBRARIES)
+
+
 def test_every_module_imports_and_every_public_name_opens(tmp_path):
     names = _importable(map(_name, modules()))
     assert len(names) > 10
