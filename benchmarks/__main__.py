@@ -18,12 +18,14 @@ NAMES = (
     "packing",
     "data_check",
     "trainer_overhead",
+    "time_to_accuracy",
     "recompute",
     "start_up",
     "head_stage",
     "fine_tune",
 )
 _ON_DATA = (
+    "time_to_accuracy",
     "small_images",
     "photos",
     "photos_ffcv",

@@ -6,6 +6,7 @@ import pytest
 
 from discern.config.layers import Layer, resolve
 from discern.config.recipes import (
+    COUNTING_IMAGES,
     JUDGING_IMAGES,
     MANY_IMAGES,
     RecipeFacts,
@@ -40,8 +41,18 @@ def test_few_photos_on_pretrained_weights_train_the_head_and_then_all_layers():
     assert "cosine" == whole.schedule.name
     assert whole.warmup_epochs > 0
     assert whole.lr < head.lr
+    assert whole.soup == 3
     told = recipe_reason(choose_recipe(facts()).origin, 72)
-    assert "best on 72 validation images" in str(told)
+    assert "best loss on 72 validation images" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("val_count", "figure"), [(COUNTING_IMAGES - 1, "loss"), (COUNTING_IMAGES, "accuracy")]
+)
+def test_few_validation_images_choose_by_their_loss(val_count, figure):
+    assert [figure, figure] == [stage.monitor for stage in stages(val_count=val_count).values()]
+    told = recipe_reason(choose_recipe(facts(val_count=val_count)).origin, val_count)
+    assert f"best {figure} on {val_count} validation images" in str(told)
 
 
 @pytest.mark.parametrize(
