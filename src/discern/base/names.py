@@ -1,4 +1,4 @@
-"""Offering the nearest known name when one is not known."""
+"""Names for people: the nearest known one when one is not known, and a noun with its number."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     if not near:
         return None
     return "did you mean " + " or ".join(f"'{match}'" for match in near) + "?"
+
+
+def counted(count: int, noun: str, many: str | None = None) -> str:
+    """`1 thread`, `2 threads`; `many`: the plural that is not made by an s."""
+    return f"{count} {noun if count == 1 else many or noun + 's'}"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from discern.base.errors import ConfigError
+from discern.base.names import counted
 from discern.config.device_text import listed_devices
 
 PROBE_STEPS = 3
@@ -117,7 +118,7 @@ def _not_there(text: str) -> ConfigError:
 
 def _cpu() -> DeviceChoice:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    name = torch.backends.cpu.get_cpu_capability() + f", {usable_cores()} cores"
+    name = torch.backends.cpu.get_cpu_capability() + f", {counted(usable_cores(), 'core')}"
     return DeviceChoice("cpu", name, pages * size)
 
 

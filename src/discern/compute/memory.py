@@ -6,8 +6,10 @@ free memory, and the limits that the process was started under.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _TOLD.search(str(error)) is not None
+
+
+class ScoringMemoryError(MemoryError):
+    """Memory ran out in passes that only score: fewer images a pass would need less."""
+
+
+@contextlib.contextmanager
+def scoring_passes() -> Iterator[None]:
+    """Running out of memory inside is a ScoringMemoryError: nothing is kept for a backward pass."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, ScoringMemoryError) or not is_out_of_memory(error):
+            raise
+        raise ScoringMemoryError(str(error)) from error
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError, ModelError
+from discern.compute.memory import scoring_passes
 from discern.data.folders import list_images
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
@@ -206,6 +207,7 @@ class Predictor:
                 found[head.name] = head_answers(head, own, top_k)
         return found
 
+    @scoring_passes()
     def _forward(self, batch: list[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = normalized(batch, self.preprocess, self.device)
         logits, features = forward(self.model, images, self.amp_dtype)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from discern.compute.memory import scoring_passes
 from discern.compute.world import World
 from discern.data.head_spec import HeadSpec
 from discern.feed.batch import Feed
@@ -28,9 +29,12 @@ Table: TypeAlias = EvalTable | TagTable
 Columns: TypeAlias = dict[str, dict[str, NDArray[Any]]]
 
 
-def evaluation_batch(batch_size: int) -> int:
-    """Images per evaluation pass: at least 64, for evaluation holds no activations."""
-    return max(64, batch_size)
+def evaluation_batch(batch_size: int, asked: int | None = None) -> int:
+    """Images per evaluation pass of a stage with updates of `batch_size` images.
+
+    As many as are `asked` for; else at least 64, for evaluation holds no activations.
+    """
+    return max(64, batch_size) if asked is None else asked
 
 
 def evaluate(
@@ -96,7 +100,12 @@ def _measure(
         torch.autocast(device.type, dtype=amp_dtype) if amp_dtype else contextlib.nullcontext()
     )
     try:
-        with torch.inference_mode(), cast_to, contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+        with (
+            scoring_passes(),
+            torch.inference_mode(),
+            cast_to,
+            contextlib.closing(feed.epoch(0)) as batches,  # type: ignore[type-var]
+        ):
             for batch in batches:
                 output = model(batch.images)
                 answer: Any = output.logits

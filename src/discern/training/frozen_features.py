@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.base.errors import ConfigError
+from discern.compute.memory import scoring_passes
 from discern.feed.augment import Augment, describe_augment
 from discern.feed.batch import Feed
 from discern.feed.features import count_views
@@ -148,7 +149,7 @@ def extract_features(
     """
     parts: list[list[Tensor]] = [[] for _ in range(views)]
     epoch = contextlib.closing(images.epoch(0))  # type: ignore[type-var]
-    with evaluation_mode(model), torch.no_grad(), epoch as batches:
+    with scoring_passes(), evaluation_mode(model), torch.no_grad(), epoch as batches:
         for batch in batches:
             for view, kept in enumerate(parts):
                 pictures = batch.images.flip(-1) if view else batch.images

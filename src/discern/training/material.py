@@ -65,6 +65,7 @@ class FeedSettings:
     val_split: str = "val"  # the images that the model is chosen by
     rank: int = 0
     ranks: int = 1
+    eval_batch_size: int | None = None  # images per evaluation pass, see `evaluation_batch`
     scored_images: int | None = None  # at most so many of a split are scored: a check's
     overfit_images: int | None = None  # the same few training images are every split
 
@@ -156,6 +157,10 @@ class Material:
             return EmptyFeed()
         return self._feed(split, options, extract, slice(begin, end))
 
+    def evaluation_batch(self, batch_size: int) -> int:
+        """Images per evaluation pass of a stage whose updates are of `batch_size` images."""
+        return evaluation_batch(batch_size, self.settings.eval_batch_size)
+
     def epoch_size(self, batch_size: int, sampler: Sampler | None = None) -> tuple[int, int]:
         """(batches, images) of an epoch of `training_feed`."""
         options = FeedOptions(batch_size=batch_size, training=True, sampler=sampler)
@@ -210,7 +215,7 @@ class Material:
         positions = self.positions(split)[part]
         targets = self.targets(positions)
         if extract is not None:
-            size = evaluation_batch(options.batch_size)
+            size = self.evaluation_batch(options.batch_size)
             every = FeedOptions(batch_size=size, device=options.device)
             images = self._feed(split, every, part=part)
             return FeatureFeed(images, targets, positions, options, extract)

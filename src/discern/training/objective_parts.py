@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Protocol
 
 import torch
@@ -113,6 +113,28 @@ class HeadsObjective:
             elif weight:
                 names.append(head)
         return tuple(names)
+
+
+def fed_in_full(objective: Objective) -> Objective:
+    """One's own objective, given float32 where the network computes in half precision.
+
+    As autocast gives it to torch's losses; Discern's own formulas see to it themselves.
+    """
+    if isinstance(objective, nn.Module):
+        objective.register_forward_pre_hook(lambda _, given: (_in_full(given[0]), *given[1:]))
+        return objective
+
+    @wraps(objective)
+    def called(output: Output, targets: Tensor, **more: Any) -> Tensor:
+        loss: Tensor = objective(_in_full(output), targets, **more)
+        return loss
+
+    return called
+
+
+def _in_full(output: Output) -> Output:
+    full = formulas.in_full_precision
+    return output._replace(logits=full(output.logits), features=full(output.features))
 
 
 def share_of_batch(

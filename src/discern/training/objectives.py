@@ -30,7 +30,12 @@ from discern.base.plugins import check_arguments, is_import_path, open_import_pa
 from discern.models.classifier import Output
 from discern.training import metric_learning
 from discern.training import objective_terms as formulas
-from discern.training.objective_parts import WeightedSum, learned_parts, share_of_batch
+from discern.training.objective_parts import (
+    WeightedSum,
+    fed_in_full,
+    learned_parts,
+    share_of_batch,
+)
 from discern.training.objective_terms import (
     MISSING,
     ClassWeights,
@@ -311,9 +316,10 @@ def build_objective(
         target, given, where=where, given=(*facts, *_FACE, "whole") if is_function else (*facts,)
     )
     given.update({fact: value for fact, value in facts.items() if fact in taken})
-    if is_function:
-        return partial(target, **given)
-    return target(**given) if name in OBJECTIVES else _own_objective(target, given, where)
+    if name in OBJECTIVES:
+        return partial(target, **given) if is_function else target(**given)
+    own = partial(target, **given) if is_function else _own_objective(target, given, where)
+    return fed_in_full(own)
 
 
 def _own_objective(target: Callable[..., Any], given: dict[str, Any], where: str) -> Objective:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from discern.base.files import write_bytes, write_json, write_text
+from discern.compute.memory import scoring_passes
 from discern.compute.world import World
 from discern.feed.batch import Feed
 from discern.models.classifier import Classifier, Output
@@ -48,7 +49,8 @@ def predict_outputs(model: Classifier, feed: Feed, world: World) -> dict[str, ND
     model.eval()
     parts: dict[str, list[NDArray[Any]]] = {"positions": []}
     try:
-        with torch.inference_mode(), contextlib.closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+        epoch = contextlib.closing(feed.epoch(0))  # type: ignore[type-var]
+        with scoring_passes(), torch.inference_mode(), epoch as batches:
             for batch in batches:
                 parts["positions"].append(batch.positions.cpu().numpy().copy())
                 for key, tensor in outputs_by_key(model(batch.images)).items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from discern.data.manifest import SPLITS
-from discern.training.evaluate import evaluation_batch
 from discern.training.prediction_stage import write_predictions
 from discern.training.session import Session
 from discern.training.starting_point import StartingPoint, earlier_stage, is_elsewhere
@@ -42,7 +41,7 @@ def predict_stage(training: Training, session: Session, name: str) -> None:
         material,
         splits,
         folder,
-        batch_size=evaluation_batch(config.batch_size),
+        batch_size=material.evaluation_batch(config.batch_size),
         weights=weights,
         world=training.world,
     )

@@ -25,7 +25,6 @@ from discern.optim.schedules import resolve_schedule, warmup_fraction
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.crash import crash_kept
-from discern.training.evaluate import evaluation_batch
 from discern.training.frozen_features import extract_features
 from discern.training.material import Material
 from discern.training.monitor import open_monitor
@@ -181,7 +180,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
         classes = widths if len(widths) > 1 else material.heads[0].width
         seed = material.settings.seed + index
         feed = MixedFeed(feed, mixing, classes=classes, seed=seed, until=close_from)
-    val_split, val_batch = material.settings.val_split, evaluation_batch(config.batch_size)
+    val_split, val_batch = material.settings.val_split, material.evaluation_batch(config.batch_size)
     metrics, tag_metrics = stage_metrics(training.config, material.heads)
     return StagePlan(
         name=name,

@@ -9,7 +9,7 @@ import torch
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
-from discern.base.names import did_you_mean
+from discern.base.names import counted, did_you_mean
 from discern.base.progress_bar import counting_bar
 from discern.compute.device import choose_device
 from discern.config.request import Request
@@ -50,7 +50,7 @@ def io_verb(request: Request, console: Console) -> int:
     peers = {PEER_NAMES[name]: PEERS[PEER_NAMES[name]] for name in map(_peer, given["peers"])}
     with counting_bar(console, "rounds") as progress:
         result = measure_feed(inputs, test, peers=peers, progress=progress)
-    console.say(f"device   {device}, {torch.get_num_threads()} arithmetic threads")
+    console.say(f"device   {device}, {counted(torch.get_num_threads(), 'arithmetic thread')}")
     for line in describe_throughput(result):
         console.result(line)
     console.emit(result.record())

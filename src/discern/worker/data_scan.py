@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
+from discern.base.names import counted
 from discern.config.schema import DataConfig
 from discern.data.fold_choice import choose_folds
 from discern.data.fold_split import FoldRule
@@ -79,7 +80,8 @@ def tell_problems(scanned: ScannedData, console: Console) -> None:
     for problem in scanned.problems[:_SHOWN_PROBLEMS]:
         console.warn(f"left out: {problem.path}: {problem.text}")
     if scanned.problems:
-        console.warn(f"{len(scanned.problems)} unreadable images were left out in all")
+        images = counted(len(scanned.problems), "unreadable image")
+        console.warn(f"left out in all: {images}")
 
 
 def choose_on_test(scanned: ScannedData) -> ScannedData:

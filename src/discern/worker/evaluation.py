@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError, ModelError
+from discern.base.names import counted
 from discern.base.progress_bar import counting_bar
 from discern.compute.device import usable_cores
 from discern.config.request import Request
@@ -32,6 +33,7 @@ from discern.training.tag_scores import TagTable
 from discern.worker.data_scan import tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel, open_model
+from discern.worker.out_of_memory import scoring_memory_told
 from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import (
     named_pairs,
@@ -76,7 +78,9 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     source = open_source(manifest)
     material = Material(manifest, source, opened.preprocess, settings)
     split = _split(request.arguments.get("split"), manifest.split)
-    with material.evaluation_feed(split, _batch_size(request, opened)) as feed:
+    images = _batch_size(request, opened)
+    told = scoring_memory_told(opened.name, opened.device, images)
+    with told, material.evaluation_feed(split, images) as feed:
         tables = evaluate_heads(
             opened.model,
             feed,
@@ -240,9 +244,9 @@ def _tell(
     kinds = [HeadSpec(n, "multi" if isinstance(t, TagTable) else "single", t.classes)
              for n, t in tables.items()]  # fmt: skip
     score = (
-        f"{accuracy_name(kinds)} {metrics['accuracy']:.4f} on {metrics['count']} images of "
-        f"{metrics['split']} (95 %: {metrics['accuracy_low']:.4f} to "
-        f"{metrics['accuracy_high']:.4f})"
+        f"{accuracy_name(kinds)} {metrics['accuracy']:.4f} on "
+        f"{counted(metrics['count'], 'image')} of {metrics['split']} (95 %: "
+        f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f})"
     )
     console.result(console.paint(score, "bold"))
     rate = len(first) / seconds

@@ -21,7 +21,7 @@ from discern.exporting.bundle import save_bundle
 from discern.exporting.content import BundleContent, GoldenImage
 from discern.models.catalogue import BuiltModel
 from discern.track.run import RunWriter
-from discern.training.evaluate import Table, evaluation_batch
+from discern.training.evaluate import Table
 from discern.training.joint_scores import joint_figures, joint_record
 from discern.training.ledger import Entry
 from discern.training.material import Material
@@ -157,7 +157,7 @@ def weights_hash(tensors: dict[str, Tensor]) -> str:
 
 def _evaluate(training: Training, split: str, batch_size: int) -> dict[str, Table]:
     """Full precision, whatever the training's: the scores are those of the bundle's own logits."""
-    material, size = training.material, evaluation_batch(batch_size)
+    material, size = training.material, training.material.evaluation_batch(batch_size)
     feed, side_feed = material.evaluation_feed(split, size), material.side_feed(split, size)
     metrics, _ = stage_metrics(training.config, material.heads)
     with HeadFeeds(feed=feed, side_feed=side_feed) as feeds:

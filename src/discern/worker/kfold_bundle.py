@@ -29,7 +29,7 @@ from discern.models.classifier import Classifier, Route
 from discern.models.ensemble import ENSEMBLE, Ensemble
 from discern.track.run import Run
 from discern.track.run_group import GroupWriter
-from discern.training.evaluate import evaluate, evaluation_batch
+from discern.training.evaluate import evaluate
 from discern.training.material import FeedSettings, Material
 from discern.training.scores import score_record
 from discern.training.soup import mean_state
@@ -99,6 +99,7 @@ def _material(config: RunConfig, scanned: ScannedData, preprocess: Preprocess) -
         workers=usable_cores() if config.data.workers is None else config.data.workers,
         seed=0,
         flip=False,
+        eval_batch_size=config.compute.eval_batch_size,
     )
     codes = np.full(len(scanned.manifest), SPLITS.index("test"), dtype=np.int8)
     held = scanned.manifest.with_split(codes)
@@ -107,7 +108,7 @@ def _material(config: RunConfig, scanned: ScannedData, preprocess: Preprocess) -
 
 def _accuracy(config: RunConfig, material: Material, model: Classifier) -> float:
     device = material.settings.device
-    batch_size = evaluation_batch(list(config.training_stages.values())[-1].batch_size)
+    batch_size = material.evaluation_batch(list(config.training_stages.values())[-1].batch_size)
     with material.evaluation_feed("test", batch_size) as feed:
         table = evaluate(model.to(device), feed, classes=material.manifest.classes, device=device)
     return float(score_record(table)["accuracy"])

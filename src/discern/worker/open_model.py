@@ -180,7 +180,9 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
         source=data["source"],
         split=rule,
         folds=_fold_rule(data),
-        batch_size=evaluation_batch(list(config["stages"].values())[-1]["batch_size"]),
+        batch_size=evaluation_batch(
+            list(config["stages"].values())[-1]["batch_size"], compute.get("eval_batch_size")
+        ),
         channels_last=compute["channels_last"],
         labels=data.get("labels"),
     )

@@ -6,10 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from discern.base.errors import RunError
-from discern.compute.memory import in_words, is_out_of_memory, peak_bytes
+from discern.compute.device import DeviceChoice
+from discern.compute.memory import (
+    ScoringMemoryError,
+    in_words,
+    is_out_of_memory,
+    peak_bytes,
+)
 from discern.config.schema import RunConfig, StageConfig
 from discern.models.classifier import Classifier
 from discern.models.recompute import can_recompute
+from discern.training.evaluate import evaluation_batch
 from discern.worker.plan import TrainingPlan
 
 
@@ -29,14 +36,49 @@ def memory_told(
         config, device = plan.config, plan.device
         name = stage() or next(iter(config.stages))
         precision = plan.choices.get("precision", {}).get("value", "precision still being chosen")
-        passes = _passes(config.stages[name], plan.world.ranks)
+        if isinstance(error, ScoringMemoryError):
+            asked = config.compute.eval_batch_size
+            images = evaluation_batch(config.stages[name].batch_size, asked)
+            passes, hint = f"evaluation passes of {images}", smaller_scoring(run, images)
+        else:
+            passes = _passes(config.stages[name], plan.world.ranks)
+            hint = smaller_plan(config, name, model, run, plan.world.ranks)
         peak = in_words(peak_bytes(device.torch_device))
         raise RunError(
             "the device's memory does not suffice; what was saved stays",
             where=f"{run}, stage {name}, on {device}",
             got=f"{config.model.name}, {passes}, {precision}, a peak of {peak}",
-            hint=smaller_plan(config, name, model, run, plan.world.ranks),
+            hint=hint,
         ) from error
+
+
+@contextlib.contextmanager
+def scoring_memory_told(name: str, device: DeviceChoice, images: int) -> Iterator[None]:
+    """Running out of memory inside is a RunError with the number of images that would need less.
+
+    `name`: the model that is at work, in passes of `images`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        peak = in_words(peak_bytes(device.torch_device))
+        raise RunError(
+            "the device's memory does not suffice",
+            where=f"{name}, on {device}",
+            got=f"passes of {images} images, a peak of {peak}",
+            hint=f"--batch-size {images // 2}"
+            if images > 1
+            else "--device cpu, or a smaller image",
+        ) from error
+
+
+def smaller_scoring(run: str, images: int) -> str:
+    """The command that goes on with the run in evaluation passes of half of `images`."""
+    if images == 1:
+        return "choose a smaller image size (--img-size) or network, with --fresh"
+    return f"discern train --resume {run} --set compute.eval_batch_size={images // 2}"
 
 
 def images_a_pass(stage: StageConfig, ranks: int = 1) -> int:

@@ -261,6 +261,7 @@ def make_material(
         val_split="test" if plan.chosen_on_reported else "val",
         rank=plan.world.rank,
         ranks=plan.world.ranks,
+        eval_batch_size=plan.config.compute.eval_batch_size,
         side_heads=tuple(plan.config.data.side_heads),
         scored_images=scored_images(plan.config) if plan.check else None,
         overfit_images=overfit_images(plan.config),

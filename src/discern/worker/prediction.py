@@ -10,10 +10,12 @@ from typing import Any
 from discern.base.console import Console
 from discern.base.errors import DataError
 from discern.base.files import write_text
+from discern.base.names import counted
 from discern.config.request import Request
 from discern.data.folders import list_images
 from discern.exporting.csv_cells import csv_cell
 from discern.worker.open_model import open_model
+from discern.worker.out_of_memory import scoring_memory_told
 from discern.worker.request_values import (
     open_request,
     pair_value,
@@ -29,12 +31,13 @@ def prediction_verb(request: Request, console: Console) -> int:
     amp_dtype = scoring_precision(request)
     opened = open_model(open_request(request))
     paths = expand_images(given["images"])
-    predictions = opened.predictor(amp_dtype).predict(
-        paths,
-        top_k=given["top_k"],
-        batch_size=given["batch_size"],
-        on_bad_image=pair_value(request, "data.on_bad_image", "error"),
-    )
+    with scoring_memory_told(opened.name, opened.device, given["batch_size"]):
+        predictions = opened.predictor(amp_dtype).predict(
+            paths,
+            top_k=given["top_k"],
+            batch_size=given["batch_size"],
+            on_bad_image=pair_value(request, "data.on_bad_image", "error"),
+        )
     rows = predictions.rows()
     for problem in predictions.problems:
         console.warn(f"left out: {problem}")
@@ -42,7 +45,7 @@ def prediction_verb(request: Request, console: Console) -> int:
         text = rows_as_csv(rows)
         if given["out"] is not None:
             write_text(Path(given["out"]), text)
-            console.say(f"{len(rows)} predictions in {given['out']}")
+            console.say(f"{counted(len(rows), 'prediction')} in {given['out']}")
         elif not console.json:
             console.result(text.rstrip("\n"))
     elif not console.json:

@@ -103,11 +103,15 @@ def changed(plan: TrainingPlan, record: dict[str, Any]) -> bool:
 _NOT_COMPARED = ("tracking", "workers", "threads", "source", "source_args", "val", "test", "root")
 
 
+# What only says how much memory a pass takes.
+_MEMORY_KEYS = ("compute.grad_checkpointing", "compute.eval_batch_size")
+
+
 def _may_change(key: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a resumed run may have another value here: it is told when it does."""
     lists = any("," in config["compute"]["device"] for config in (was, now))
     length = key.startswith("stages.") and key.rpartition(".")[2] in LENGTHS
-    memory = key.endswith(".grad_accum_steps") or key == "compute.grad_checkpointing"
+    memory = key.endswith(".grad_accum_steps") or key in _MEMORY_KEYS
     return length or memory or key == "compute.nproc" or (key == "compute.device" and lists)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from discern.base.console import Console
+from discern.base.names import counted
 from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.training.callbacks import Callback, Progress
 
@@ -21,7 +22,7 @@ _OF_HEADS = ("side", "confusion")
 def heads_text(heads: Sequence[HeadSpec]) -> str:
     """What is asked of an image: classes, or the heads with theirs."""
     if is_plain(heads):
-        return f"{heads[0].width} classes"
+        return counted(heads[0].width, "class", "classes")
     kinds = {"single": "classes", "multi": "labels"}
     told = (f"{h.name} ({h.width} {'made classes' if h.side else kinds[h.kind]})" for h in heads)
     return ", ".join(told)
@@ -65,12 +66,12 @@ def clock_text(seconds: float) -> str:
 
 def length_text(progress: Progress) -> str:
     """How long the stage is, in the unit that it was given in."""
-    steps = f"{progress.batches} steps"
+    steps = counted(progress.batches, "step")
     if progress.seconds is not None:
         return f"{progress.seconds / 60:g} minutes in epochs of {steps}"
     if progress.stage_steps % max(1, progress.batches):
-        return f"{progress.stage_steps} steps in epochs of {progress.batches}"
-    return f"{progress.epochs} epochs of {steps}"
+        return f"{counted(progress.stage_steps, 'step')} in epochs of {progress.batches}"
+    return f"{counted(progress.epochs, 'epoch')} of {steps}"
 
 
 def rates_text(rates: Sequence[tuple[float, float | None]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.base.console import Console
+from discern.base.names import counted
 from discern.config.explain import origin_record
 from discern.config.request import Request
 from discern.config.yaml_text import dump_text
@@ -173,7 +174,7 @@ def _announce(
         f"augment  {augment_words(plan, material)}; mirroring {verdict}: a probe scores "
         f"{mirror['plain']:.3f}, mirrored {mirror['mirrored']:.3f}"
     )
-    console.say(f"device   {plan.device}, {plan.threads} threads, {plan.recipe}")
+    console.say(f"device   {plan.device}, {counted(plan.threads, 'thread')}, {plan.recipe}")
     reason = recipe_words(plan, material)
     if reason is not None:
         console.say(f"recipe   {reason}")

@@ -151,6 +151,43 @@ def test_half_precision_is_summed_in_float32(name: str, dtype: torch.dtype):
     assert expected.item() == pytest.approx(loss.item(), rel=1e-6)
 
 
+HALF = """
+import torch
+from torch import nn
+
+
+def plain(output, targets):
+    return nn.functional.cross_entropy(output.logits, targets) + output.features.sum()
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, output, targets):
+        return self.scale * plain(output, targets)
+"""
+
+
+@pytest.mark.parametrize("name", ["plain", "Learned"])
+def test_ones_own_objective_gets_float32_from_a_half_precision_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own_loss.py").write_text(HALF)
+    objective = made(f"./own_loss.py:{name}")
+    half, hard = draw(400).bfloat16().requires_grad_(), torch.arange(400) % 4
+    loss = objective(Output(half, half), hard)
+    full = half.detach().float()
+    expected = F.cross_entropy(full, hard) + full.sum()
+    assert torch.float32 is loss.dtype
+    assert expected.item() == pytest.approx(loss.item(), rel=1e-6)
+    loss.backward()
+    assert half.grad is not None
+    assert torch.isfinite(half.grad).all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1e3, 1e4])
 def test_very_sure_answers_have_finite_gradients(name: str, size: float):

@@ -31,6 +31,11 @@ class ComputeConfig(Section):
         description="compute activations again in the backward pass instead of keeping them: less "
         "memory, the same weights",
     )
+    eval_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="images per evaluation pass; default: the stage's batch, at least 64",
+    )
     budget: str | None = Field(
         None,
         description="time that the whole may take, such as 20m: stages in epochs are shortened",
