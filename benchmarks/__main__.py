@@ -19,6 +19,7 @@ NAMES = (
     "data_check",
     "trainer_overhead",
     "time_to_accuracy",
+    "tracker_calls",
     "recompute",
     "start_up",
     "head_stage",

@@ -127,3 +127,10 @@ def _name(module):
 def _floor(name):
     """`data` for `discern.data.images`; "" for the package itself."""
     return name.partition(".")[2].partition(".")[0]
+
+
+def test_lab_loads_no_torch(tmp_path):
+    body = "import discern.lab\nfor name in discern.lab.__all__:\n    getattr(discern.lab, name)"
+    names, _ = child_report(tmp_path, body)
+    assert "discern.lab.tracker" in names
+    assert [] == loaded(names, COMPUTE_LIBRARIES)

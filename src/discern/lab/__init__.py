@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from discern.config.lazy import hyperparams as hyperparams
     from discern.config.lazy import meta_config as meta_config
     from discern.config.lazy import option as option
+    from discern.lab import tracker as tracker
 
 # A name of a module, or module:name.
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "hyperparams": "discern.config.lazy:hyperparams",
     "meta_config": "discern.config.lazy:meta_config",
     "option": "discern.config.lazy:option",
+    "tracker": "discern.lab.tracker",
 }
 
 __all__ = [*_HOMES]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-import struct
 import threading
 from pathlib import Path
 from time import time as now
@@ -30,35 +29,30 @@ from discern.track.metrics_read import (
     read_series,
     scan_blocks_of,
 )
+from discern.track.metrics_series import POINTS_A_FLUSH, ClosedPoints, SeriesLog, closed_error
 from discern.track.run_lock import call_in_forked_child
 
 __all__ = [
     "MetricsCheck",
     "MetricsLog",
     "Series",
+    "SeriesLog",
     "check_metrics",
     "list_series",
     "read_all",
     "read_series",
 ]
 
-# DESIGN section 4: a series is flushed after 512 points or 1 s. The thread wakes a little earlier
-# than each second, so that a point is in the file within 1 s also on a busy machine.
-POINTS_A_FLUSH: Final = 512
+# A point is to be in the file within 1 s, on a busy machine too: the thread wakes a bit earlier.
 _WAKE_S: Final = 0.8
 # While the disk is full, points wait in memory: at about 60 bytes each this bounds them to 60 MB.
 MAX_WAITING: Final = 1_000_000
+
+
+# Blocks are put together up to about this size, then written at once: a run of 100,000 names with a
+# point each would else need 300,000 system calls a second.
+_WRITE_BYTES: Final = 1 << 18
 _pack: Final = blocks.POINT.pack
-
-
-class _SeriesBuffer:
-    __slots__ = ("name", "named", "number", "points")
-
-    def __init__(self, number: int, name: str, *, named: bool) -> None:
-        self.number = number
-        self.name = name
-        self.named = named
-        self.points: list[bytes] = []
 
 
 class MetricsLog:
@@ -68,21 +62,23 @@ class MetricsLog:
     `start_step`, writes a rewind to that step. Points reach the file after 512 of a series, within
     1 s, and at `flush`. When a write fails (disk full) the points wait in memory and are tried
     again; `failure` tells of it, and `flush`, `rewind`, `close` and, once a million wait, `add`
-    raise RunError. Raises RunError when another writer has the file open.
+    raise RunError; with `drops_when_full`, `add` drops and counts the newest points instead.
+    Raises RunError when another writer has the file open.
     """
 
     def __init__(self, folder: Path, attempt: int, start_step: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         self._attempt = attempt
-        self._points: dict[str, list[bytes]] = {}
-        self._series: dict[str, _SeriesBuffer] = {}
+        self._series: dict[str, SeriesLog] = {}
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._failure: OSError | None = None
         self._index_whole = True
         self._closed = False
         self.cut_bytes = 0
+        self.drops_when_full = False
+        self._lost = 0
         self._handles: list[int] = []
         try:
             self._metrics, self._index, self._names = (
@@ -104,8 +100,11 @@ class MetricsLog:
 
     @property
     def failure(self) -> str | None:
-        """Why points wait in memory instead of being in the file; None when all is well."""
-        return None if self._failure is None else str(self._failure)
+        """Why points wait in memory or are lost; None when all is well."""
+        lost = f"{self._lost} points lost: the disk was full for too long" if self._lost else None
+        return (
+            lost if self._failure is None else "; ".join(filter(None, (str(self._failure), lost)))
+        )
 
     def add(self, name: str, step: int, value: float, time: float | None = None) -> None:
         """Log `value` of the series `name` at `step` (0 .. 2**63 - 1); `time` is now by default.
@@ -113,18 +112,15 @@ class MetricsLog:
         `value` may be any number with `__float__`, not finite ones included; `time` in seconds
         since 1970 UTC. Raises RunError for a step or value that cannot be stored.
         """
+        series = self.series(name)
+        series.add(step, value, now() if time is None else time)
+
+    def series(self, name: str) -> SeriesLog:
+        """The series `name`, begun if it is new, for many points without looking it up."""
         try:
-            if step < 0:
-                raise _bad_point(self._folder, name, step, value)
-            point = _pack(step, now() if time is None else time, value)
-            points = self._points[name]
-        except KeyError:
-            points = self._start_series(name)
-        except (struct.error, TypeError, OverflowError) as error:
-            raise _bad_point(self._folder, name, step, value) from error
-        points.append(point)
-        if not len(points) % POINTS_A_FLUSH:
-            self._flush_one(name)
+            return self._series[name]
+        except (KeyError, TypeError):
+            return self._start_series(name)
 
     def flush(self, *, sync: bool = False) -> None:
         """Bring all points into the file; with `sync` onto the disk itself, as checkpoints do.
@@ -148,7 +144,7 @@ class MetricsLog:
         with self._lock:
             self.flush()
             try:
-                self._append(blocks.encode_rewind(step, self._attempt, now()))
+                self._append([blocks.encode_rewind(step, self._attempt, now())])
             except OSError as error:
                 self._failure = error
                 raise self._failed() from error
@@ -161,12 +157,11 @@ class MetricsLog:
         with self._lock:
             if self._closed:
                 return
-            # Later calls of `add` find no buffer to fill, and are told that the log is closed.
-            self._points = {}
             try:
                 self.flush()
             finally:
                 self._closed = True
+                self._refuse_points()
                 self._close_handles()
 
     def __enter__(self) -> Self:
@@ -185,70 +180,95 @@ class MetricsLog:
             with self._lock:
                 self._write_waiting()
 
-    def _start_series(self, name: object) -> list[bytes]:
+    def _start_series(self, name: object) -> SeriesLog:
         if not isinstance(name, str) or not name:
-            raise RunError("a series needs a name", where=self._folder, got=repr(name))
+            raise RunError("a series needs a name", where=self.folder, got=repr(name))
         with self._lock:
             self._check_open()
             if name not in self._series:
-                number = 1 + max((s.number for s in self._series.values()), default=-1)
-                number = max(number, self._first_free)
-                self._series[name] = _SeriesBuffer(number, name, named=False)
-            points = self._series[name].points
-            self._points[name] = points
-            return points
+                self._series[name] = self._new_series(self._first_free, name)
+                self._first_free += 1
+            return self._series[name]
 
-    def _flush_one(self, name: str) -> None:
+    def _new_series(self, number: int, name: str) -> SeriesLog:
+        return SeriesLog(self.folder, number, name, self._flush_full)
+
+    def _flush_full(self, series: SeriesLog) -> None:
         with self._lock:
             self._check_open()
             if self._failure is None:
-                self._write_some(self._series[name])
+                self._write_some([series])
             # After a failure only the thread tries again: a full disk must not slow each step.
             elif self._waiting() >= MAX_WAITING:
-                raise self._failed()
+                if not self.drops_when_full:
+                    raise self._failed()
+                del series.points[-POINTS_A_FLUSH:]
+                self._lost += POINTS_A_FLUSH
 
     def _write_waiting(self) -> None:
         """Write all waiting points; a failure is kept in `_failure`, success clears it."""
         self._failure = None
+        batch: list[SeriesLog] = []
+        size = 0
         for series in list(self._series.values()):
-            if not self._write_some(series):
-                return
+            if not series.points:
+                continue
+            batch.append(series)
+            size += blocks.HEAD_BYTES + blocks.POINT_BYTES * len(series.points)
+            if size >= _WRITE_BYTES:
+                if not self._write_some(batch):
+                    return
+                batch, size = [], 0
+        if batch:
+            self._write_some(batch)
 
-    def _write_some(self, series: _SeriesBuffer) -> bool:
+    def _write_some(self, batch: list[SeriesLog]) -> bool:
+        """Write a block for each series of `batch`, the names first; False if the disk refuses."""
         # Other threads may append meanwhile: only what was counted here is written and removed.
-        count = len(series.points)
-        if not count:
-            return True
+        counts = [len(series.points) for series in batch]
+        fresh = [series for series in batch if not series.named]
         try:
-            if not series.named:
-                line = name_line(series.number, series.name)
-                _write_at(self._names, line, self._names_end)
-                self._names_end += len(line)
-                series.named = True
-            points = b"".join(series.points[:count])
-            self._append(blocks.encode_block(series.number, self._attempt, points))
+            if fresh:
+                lines = b"".join(name_line(series.number, series.name) for series in fresh)
+                _write_at(self._names, lines, self._names_end)
+                self._names_end += len(lines)
+                for series in fresh:
+                    series.named = True
+            self._append(
+                [
+                    blocks.encode_block(
+                        series.number, self._attempt, b"".join(series.points[:count])
+                    )
+                    for series, count in zip(batch, counts, strict=True)
+                    if count
+                ]
+            )
         except OSError as error:
             self._failure = error
             return False
-        del series.points[:count]
+        for series, count in zip(batch, counts, strict=True):
+            del series.points[:count]
         return True
 
-    def _append(self, block: bytes) -> None:
+    def _append(self, encoded: list[bytes]) -> None:
         # A short write leaves the end where it was: the next write goes over the torn bytes.
-        _write_at(self._metrics, block, self._end)
-        entry = blocks.index_entry(self._end, block)
-        self._end += len(block)
+        _write_at(self._metrics, b"".join(encoded), self._end)
+        entries = []
+        for block in encoded:
+            entries.append(blocks.index_entry(self._end, block))
+            self._end += len(block)
         if self._index_whole:
+            data = b"".join(entries)
             try:
-                _write_at(self._index, entry, self._index_end)
-                self._index_end += len(entry)
+                _write_at(self._index, data, self._index_end)
+                self._index_end += len(data)
             except OSError:
                 # The index only saves time and must have no gap: readers scan from its end on,
                 # and the next writer makes it again.
                 self._index_whole = False
 
     def _open(self, name: str) -> int:
-        path = self._folder / name
+        path = self.folder / name
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._handles.append(handle)
         if name == blocks.METRICS_FILE:
@@ -260,11 +280,11 @@ class MetricsLog:
 
     def _recover(self) -> int:
         """Cut what a killed writer left half done, make the index anew; gives the file's end."""
-        path = self._folder / blocks.METRICS_FILE
+        path = self.folder / blocks.METRICS_FILE
         header = blocks.metrics_header()
         if not blocks.has_metrics_header(os.pread(self._metrics, len(header), 0), where=path):
             _write_at(self._metrics, header, 0)
-            sync_folder(self._folder)
+            sync_folder(self.folder)
         size = os.fstat(self._metrics).st_size
         table, end = scan_blocks_of(self._metrics, blocks.HEADER_BYTES, size)
         if end < size:
@@ -284,9 +304,10 @@ class MetricsLog:
         return end
 
     def _load_names(self) -> int:
-        for number, name in read_names(self._folder).items():
-            self._series[name] = _SeriesBuffer(number, name, named=True)
-            self._points[name] = self._series[name].points
+        for number, name in read_names(self.folder).items():
+            self._series[name] = series = self._new_series(number, name)
+            series.named = True
+            self._first_free = max(self._first_free, number + 1)
         size = os.fstat(self._names).st_size
         if size and os.pread(self._names, 1, size - 1) != b"\n":
             data = os.pread(self._names, size, 0)
@@ -299,12 +320,12 @@ class MetricsLog:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RunError("these metrics are closed", where=self._folder)
+            raise closed_error(self.folder)
 
     def _failed(self) -> RunError:
         return RunError(
             f"metrics cannot be written: {self._failure}",
-            where=self._folder / blocks.METRICS_FILE,
+            where=self.folder / blocks.METRICS_FILE,
             got=f"{self._waiting()} points wait in memory",
             hint="free some disk space; what the file already holds is whole",
         )
@@ -312,22 +333,18 @@ class MetricsLog:
     def _forget_in_child(self) -> None:
         """In a forked child: this file belongs to the parent; its waiting points too."""
         self._closed = True
-        self._points = {}
         self._lock = threading.RLock()
+        self._refuse_points()
         self._close_handles()
+
+    def _refuse_points(self) -> None:
+        """From now on `add` of each series says that the log is closed."""
+        for series in self._series.values():
+            series.points = ClosedPoints(self.folder)
 
     def _close_handles(self) -> None:
         while self._handles:
             os.close(self._handles.pop())
-
-
-def _bad_point(folder: Path, name: str, step: object, value: object) -> RunError:
-    return RunError(
-        f"a point of '{name}' cannot be stored",
-        where=folder,
-        got=f"step {step!r}, value {value!r}",
-        expected="an integer step in 0 .. 2**63 - 1 and one number",
-    )
 
 
 def _write_at(handle: int, data: bytes, offset: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from discern.base.errors import INTERRUPTED as EXIT_INTERRUPTED
 from discern.base.errors import OK, RUN_FAILURE, DiscernError, Interrupted, RunError
@@ -66,6 +66,19 @@ def saving(path: Path) -> Iterator[None]:
         ) from error
 
 
+class RunPart(Protocol):
+    """What writes into the run besides its own files, and ends with it. Nothing here raises."""
+
+    def flush(self) -> None:
+        """Bring everything into its files."""
+
+    def problems(self) -> list[str]:
+        """What is not being written, and why."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
 class RunWriter:
     """The one writer of a run: `with` it, and the run is ended and unlocked in every case.
 
@@ -86,6 +99,7 @@ class RunWriter:
         self._events = EventFiles(path / EVENTS)
         # A caller that sets `events` to None wants none; what was opened is closed all the same.
         self.events: EventFiles | None = self._events
+        self._parts: list[RunPart] = []
         if self.metrics.cut_bytes:
             self.log(
                 f"warning: the metrics ended in {self.metrics.cut_bytes} bytes that are no whole "
@@ -105,6 +119,10 @@ class RunWriter:
     def log(self, text: str) -> None:
         """Append lines to `log.txt`; while the disk is full they wait and `problems` tells."""
         self._log.add(text)
+
+    def join(self, part: RunPart) -> None:
+        """Flush `part` with this run, tell its problems, and close it before the run ends."""
+        self._parts.append(part)
 
     def update(self, **fields: Any) -> None:
         """Set fields of `run.json`; the file is replaced whole.
@@ -139,6 +157,8 @@ class RunWriter:
 
         Raises RunError if metrics or log cannot be written: they are kept in memory meanwhile.
         """
+        for part in self._parts:
+            part.flush()
         self._log.flush(sync=sync)
         self.metrics.flush(sync=sync)
         self._events.flush()
@@ -150,6 +170,7 @@ class RunWriter:
             ("log lines wait in memory", self._log.failure),
         )
         told = [f"{what}: {why}" for what, why in parts if why is not None]
+        told += [problem for part in self._parts for problem in part.problems()]
         events = self._events.problem
         return told if events is None else [*told, events]
 
@@ -234,6 +255,8 @@ class RunWriter:
 
     def _close_files(self) -> list[RunError]:
         failures = []
+        for part in self._parts:
+            part.close()
         for close in (self.metrics.close, self._log.close):
             try:
                 close()

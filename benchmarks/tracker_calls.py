@@ -1,0 +1,158 @@
+"""Calls of the tracker beside TensorBoard's writer and, where it is installed, MLflow's file store.
+
+Each call stores one number of one series: ours by `tracker.add` and `tracker.save(step)` into a run
+folder, TensorBoard's by `SummaryWriter.add_scalar`, MLflow's by `log_metric`. `ten`: ten names
+added for each save, a figure's share. Rounds of short loops take turns in one process; the median
+of the rounds counts, in wall time and in CPU time of all threads, so that what a background thread
+does is counted too. In the end what was stored is read back and compared.
+Prints a table and one JSON line.
+
+    python -m benchmarks.tracker_calls
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from torch.utils.tensorboard import SummaryWriter
+
+from discern.lab import tracker
+from discern.track.metrics_log import read_series
+from discern.track.run import create_run
+
+CALLS = {"ours": 20_000, "ten": 20_000, "tensorboard": 2_000, "mlflow": 500}
+# Of the issue: microseconds a scalar on a fast machine, and calls a second as ratios.
+GOAL_US, GOAL_TENSORBOARD, GOAL_MLFLOW = 1.0, 35.0, 250.0
+NAMES = [f"figure {number}" for number in range(10)]
+
+
+class Spent(NamedTuple):
+    """Microseconds a scalar."""
+
+    wall: float
+    cpu: float
+
+
+def timed(loop: Callable[[int], None], calls: int) -> Spent:
+    """One round of `calls` scalars."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    loop(calls)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Spent(wall / calls * 1e6, cpu / calls * 1e6)
+
+
+def our_loop(calls: int) -> None:
+    """One scalar, saved each step."""
+    add, save = tracker.add, tracker.save
+    for step in range(calls):
+        add("loss", 0.5)
+        save(step)
+
+
+def our_ten(calls: int) -> None:
+    """Ten scalars, saved each step."""
+    add, save = tracker.add, tracker.save
+    for step in range(calls // 10):
+        for name in NAMES:
+            add(name, 0.5)
+        save(step)
+
+
+def mlflow_loop(folder: Path) -> Callable[[int], None] | None:
+    """MLflow's file store; None where it is not installed."""
+    try:
+        import mlflow
+    except ImportError:
+        return None
+    mlflow.set_tracking_uri(folder.as_uri())
+    mlflow.start_run()
+
+    def loop(calls: int) -> None:
+        for step in range(calls):
+            mlflow.log_metric("loss", 0.5, step=step)
+
+    return loop
+
+
+def measure(folder: Path, rounds: int) -> dict[str, list[Spent]]:
+    """Rounds of each loop by its name, the first of each left out."""
+    board = SummaryWriter(str(folder / "board"))
+
+    def tensorboard_loop(calls: int) -> None:
+        for step in range(calls):
+            board.add_scalar("loss", 0.5, step)
+
+    loops = {"ours": our_loop, "ten": our_ten, "tensorboard": tensorboard_loop}
+    other = mlflow_loop(folder / "mlflow")
+    if other is not None:
+        loops["mlflow"] = other
+    spent: dict[str, list[Spent]] = {name: [] for name in loops}
+    with create_run(folder, "tracker", name="calls") as run:
+        tracker.open_run(run)
+        for turn in range(rounds + 1):
+            for name, loop in loops.items():
+                round_spent = timed(loop, CALLS[name])
+                if turn:
+                    spent[name].append(round_spent)
+        tracker.close_run()
+    board.close()
+    found = read_series(run.path, "loss")
+    if len(found) != CALLS["ours"] * (rounds + 1):
+        sys.exit(f"{len(found)} points were stored")
+    return spent
+
+
+def main() -> int:
+    """Measure, print; 0 if the goals are reached."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        spent = measure(Path(folder), given.rounds)
+    median = {
+        name: Spent(*(statistics.median(column) for column in zip(*rows, strict=True)))
+        for name, rows in spent.items()
+    }
+    print(f"{'us a scalar':<14}{'wall':>9}{'cpu':>9}{'wall low':>10}{'high':>9}")
+    for name, figures in median.items():
+        walls = [row.wall for row in spent[name]]
+        print(f"{name:<14}{figures.wall:9.2f}{figures.cpu:9.2f}{min(walls):10.2f}{max(walls):9.2f}")
+    ratios = {
+        peer: {
+            "wall": round(median[peer].wall / median["ours"].wall, 1),
+            "cpu": round(median[peer].cpu / median["ours"].cpu, 1),
+        }
+        for peer in ("tensorboard", "mlflow")
+        if peer in median
+    }
+    for peer, figures in ratios.items():
+        print(f"{peer} / ours: {figures['wall']} in wall time, {figures['cpu']} in CPU time")
+    record = {
+        "benchmark": "tracker_calls",
+        "us": {name: {"wall": v.wall, "cpu": v.cpu} for name, v in median.items()},
+        "ratios": ratios,
+        "goals": {"us": GOAL_US, "tensorboard": GOAL_TENSORBOARD, "mlflow": GOAL_MLFLOW},
+        "python": platform.python_version(),
+        "tensorboard": version("tensorboard"),
+    }
+    print(json.dumps(record))
+    reached = ratios["tensorboard"]["wall"] >= GOAL_TENSORBOARD
+    if "mlflow" in ratios:
+        reached = reached and ratios["mlflow"]["wall"] >= GOAL_MLFLOW
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

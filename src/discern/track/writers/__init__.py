@@ -1,0 +1,1 @@
+"""Places besides a run's own log that figures can be written to."""
