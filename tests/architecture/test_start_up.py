@@ -22,7 +22,7 @@ RUN_MODULE = """
 import runpy, sys
 sys.argv = ["discern", *sys.argv[2:]]
 try:
-    runpy.run_module("discern.cli.main", run_name="__main__")
+    runpy.run_module("discern", run_name="__main__")
 except SystemExit as stop:
     if stop.code:
         raise
