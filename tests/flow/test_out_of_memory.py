@@ -53,8 +53,8 @@ def build(num_classes, channels, image_size, room=110_000_000):
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # The limit counts address space, so what is freed must be given back, as glibc does by itself.
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=65536")
+    # The limit counts address space, so what is freed must be given back: glibc by its defaults.
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7")
     (tmp_path / "hungry.py").write_text(HUNGRY)
     return tmp_path
 
