@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from discern.config.lazy import hyperparams as hyperparams
     from discern.config.lazy import meta_config as meta_config
     from discern.config.lazy import option as option
+    from discern.lab import experiment as experiment
+    from discern.lab import pytorch as pytorch
     from discern.lab import tracker as tracker
 
 # A name of a module, or module:name.
@@ -25,9 +27,11 @@ _HOMES = {
     "Configs": "discern.config.lazy:Configs",
     "aggregate": "discern.config.lazy:aggregate",
     "calculate": "discern.config.lazy:calculate",
+    "experiment": "discern.lab.experiment",
     "hyperparams": "discern.config.lazy:hyperparams",
     "meta_config": "discern.config.lazy:meta_config",
     "option": "discern.config.lazy:option",
+    "pytorch": "discern.lab.pytorch",
     "tracker": "discern.lab.tracker",
 }
 

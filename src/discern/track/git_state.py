@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,17 @@ def git_state(folder: Path) -> dict[str, Any]:
         "dirty": None if status is None else bool(status.strip()),
         "diff": data[:MOST_DIFF_BYTES].decode("utf-8", "ignore"),
         "diff_cut": len(data) > MOST_DIFF_BYTES,
+    }
+
+
+def git_account(folder: Path) -> dict[str, Any]:
+    """`message` of the commit, `remotes` (addresses without passwords), the whole `diff`."""
+    remotes = _git(folder, "remote", "-v") or ""
+    addresses = (line.split()[1] for line in remotes.splitlines() if len(line.split()) > 1)
+    return {
+        "message": (_git(folder, "log", "-1", "--format=%s") or "").strip() or UNKNOWN,
+        "remotes": sorted({re.sub(r"//[^/@]+@", "//", address) for address in addresses}),
+        "diff": _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD") or "",
     }
 
 
