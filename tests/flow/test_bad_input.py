@@ -146,7 +146,7 @@ def test_bad_images_are_skipped_counted_and_reported(tmp_path: Path) -> None:
     assert ["ant/00.jpg", "bee/01.jpg"] == [entry["path"] for entry in record["left_out"]]
     assert 10 == sum(sum(counts.values()) for counts in record["split"]["counts"].values())
     page = (Path(ended.object["report"]) / "index.html").read_text(encoding="utf-8")
-    assert "2 unreadable images were left out" in page
+    assert "Left out: 2 unreadable images." in page
     model = ended.object["model"]
     scored = discern("eval", model, data, "--device", "cpu", "--json")
     assert (1, "2 of 12 images cannot be read") == (scored.code, scored.error["what"])

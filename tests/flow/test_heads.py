@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from discern_process import QUICK, discern, write_table
 from PIL import Image
+
+from discern.base.names import counted
 
 COLORS, SHAPES = ("red", "green", "blue"), ("bar", "box")
 
@@ -91,6 +94,31 @@ def test_several_labels_an_image_train_score_and_answer(table, tmp_path):
         "eval", trained["path"], table, "--split", "test", "--runs", tmp_path, "--json"
     )
     assert scored.object["metrics"]["map"] == pytest.approx(metrics["map"])
+
+
+@pytest.mark.parametrize("labels", ["color", "[color, shape]"])
+def test_images_without_any_label_are_refused_or_left_out_and_counted(labels, table, tmp_path):
+    lacking = 10 if labels == "color" else 1  # of 72: every 7th of one column, some of both
+    rows = list(csv.DictReader(table.open()))
+    if lacking == 1:
+        rows[3]["shape"] = ""  # it has no color either
+    own = write_table(table.parent / f"own-{lacking}.csv", rows)
+    asked = (own, *QUICK, "--set", f"data.labels={labels}", "--runs", tmp_path, "--json")
+    refused = discern("train", *asked)
+    assert 2 == refused.code
+    assert f"{lacking} images have no class" in refused.error["what"]
+    assert "--set data.on_missing_label=skip" in refused.error["hint"]
+
+    ended = discern("train", *asked, "--set", "data.on_missing_label=skip")
+    assert 0 == ended.code, ended.stderr
+    assert "left out: 03.png: it has no label" in ended.stderr
+    assert f"left out in all: {counted(lacking, 'unlabeled image')}" in ended.stderr
+    record = json.loads((Path(ended.object["path"]) / "run.json").read_text())
+    assert lacking == len(record["left_out"])
+    (counts,) = re.findall(r"train (\d+), val (\d+), test (\d+)", ended.stderr)
+    assert 72 - lacking == sum(map(int, counts))
+    page = json.loads((Path(ended.object["report"]) / "report.json").read_text())
+    assert f"Left out: {counted(lacking, 'unlabeled image')}." in page["warnings"]
 
 
 SIDE_CLASSES = {"rotation": 8, "class_rotation": 80, "blur": 8, "flare": 2}

@@ -263,3 +263,17 @@ def refuse_or_skip(
     if not len(sound):
         raise DataError("no image can be read", where=listing.root)
     return sound, problems
+
+
+def skip_unlabeled(
+    listing: Listing, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[Problem]]:
+    """(those of `rows` that have a label of any column, a problem for each of the others)."""
+    lacking = np.all([head.missing() for head in listing.heads], axis=0)
+    if lacking[rows].all():
+        raise DataError("no image has a label", where=listing.root)
+    problems = [
+        Problem("unlabeled", str(Path(str(listing.locations.paths[row]))), "it has no label")
+        for row in rows[lacking[rows]]
+    ]
+    return rows[~lacking[rows]], problems

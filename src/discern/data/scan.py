@@ -26,6 +26,7 @@ from discern.data.inspection import (
     image_facts,
     inspect_listing,
     refuse_or_skip,
+    skip_unlabeled,
 )
 from discern.data.label_columns import (
     check_known,
@@ -76,6 +77,7 @@ class DataRequest:
     this, holds one fold out, or only deals the images to folds. `classes`: names in order, for
     several label columns by column. `label`: see `label_spec`. `root`, `lst`, `class_index`,
     `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of a source of one's own.
+    `on_missing_label` skip leaves out what has no label at all, where images are split to train.
     """
 
     train: str
@@ -85,6 +87,7 @@ class DataRequest:
     classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None
     label: LabelChoice = None
     on_bad_image: str = "error"
+    on_missing_label: str = "error"
     split: SplitRule | None = field(default_factory=SplitRule)
     folds: FoldChoice | None = None
     held_out: FoldRule | None = None
@@ -131,6 +134,9 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
     sound, problems = [], []
     for part, inspection in zip(parts, inspections, strict=True):
         rows, bad = refuse_or_skip(part, inspection, request.on_bad_image)
+        if request.on_missing_label == "skip" and (request.split or request.held_out):
+            rows, unlabeled = skip_unlabeled(part, rows)
+            bad += unlabeled
         sound.append(rows)
         problems += bad
     manifest = _build_manifest(parts, inspections, sound, classes)
@@ -299,7 +305,8 @@ def _check_trainable(manifest: Manifest, first: Listing) -> list[str]:
             f"{len(unlabeled)} images have no class",
             where=first.root,
             got=", ".join(str(manifest.locations.paths[row]) for row in unlabeled[:5]),
-            hint="put them into a class folder, label them in the table, or remove them",
+            hint="put them into a class folder, label them in the table, remove them, or leave "
+            "them out with --set data.on_missing_label=skip",
         )
     return notes
 

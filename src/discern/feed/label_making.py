@@ -126,8 +126,13 @@ class FlareLabel:
 
 def turn_image(image: Pixels, factor: int) -> Pixels:
     """`image` [H,W,C] turned counterclockwise by factor % 4 right angles, mirrored from 4 on."""
-    turned = np.rot90(image, factor % 4)
-    return np.ascontiguousarray(turned[:, ::-1] if factor >= 4 else turned)
+    import cv2
+
+    codes = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+    code = codes[factor % 4]
+    turned = image.copy() if code is None else cv2.rotate(np.ascontiguousarray(image), code)
+    turned = cv2.flip(turned, 1) if factor >= 4 else turned
+    return turned.reshape(*turned.shape[:2], -1).astype(np.uint8, copy=False)
 
 
 def blur_image(image: Pixels, kernel: int) -> Pixels:
@@ -146,16 +151,22 @@ def flare_image(image: Pixels, sun: tuple[float, float], angle: float) -> Pixels
     """
     height, width = image.shape[:2]
     side = max(height, width)
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)
     top, left = sun[0] * height, sun[1] * width
     distance = np.hypot(rows - top, columns - left) / side
-    light = np.clip(1.0 - 2.0 * distance, 0.0, 1.0) ** 2
+    light = (np.clip(1.0 - 2.0 * distance, 0.0, 1.0) ** 2).astype(np.float64)
     for number in range(1, 7):
         reach = side * 0.15 * number
         middle = (top + reach * math.sin(angle), left + reach * math.cos(angle))
         radius = side * (0.02 + 0.01 * (number * 5 % 7))
-        disc = np.hypot(rows - middle[0], columns - middle[1]) < radius
-        light = np.maximum(light, 0.15 * disc)
+        # Only the box around a disc is looked at: light is 0 or more everywhere else.
+        near = tuple(
+            slice(max(0, math.floor(center - radius)), max(0, math.ceil(center + radius) + 1))
+            for center in middle
+        )
+        disc = np.hypot(rows[near[0]] - middle[0], columns[near[1]] - middle[1]) < radius
+        light[near] = np.maximum(light[near], 0.15 * disc)
     lit = image + (255.0 - image) * light[:, :, None]
     out: Pixels = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
     return out

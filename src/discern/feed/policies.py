@@ -80,8 +80,9 @@ _OPERATIONS: tuple[type[PixelOperation], ...] = (
     ShiftScaleRotate,
     TrivialAugment,
 )
-# What a step of a config may name; OneOf takes operations and is for Python alone.
+# What a step of a config may name; `one_of` has such steps as its options.
 OPERATIONS = {operation_name(kind): kind for kind in _OPERATIONS}
+ONE_OF = operation_name(OneOf)
 FRAMINGS: dict[str, Callable[..., SmallImageAugment | PhotoAugment | Framing]] = {
     "small": SmallImageAugment,
     "photo": PhotoAugment,
@@ -143,17 +144,33 @@ def listed_policy(
     """A policy of named steps, such as [{"name": "jpeg", "low": 30, "probability": 0.2}].
 
     A name is one of `OPERATIONS` (a framing's: of `FRAMINGS`) or `package.module:name`; all other
-    keys but `probability` are its arguments. Raises ConfigError naming the step.
+    keys but `probability` are its arguments. {"name": "one_of", "options": [STEP, ...]} does one of
+    its options, each as likely as the others. Raises ConfigError naming the step.
     """
     built = []
     for number, step in enumerate(steps):
         given = dict(step)
         probability = given.pop("probability", 1.0)
         where = f"augment.steps[{number}]"
-        operation = _build(given, OPERATIONS, where)
+        operation = _operation(given, where)
         built.append(_make(Step, {"operation": operation, "probability": probability}, where))
     frame = None if framing is None else _build(dict(framing), FRAMINGS, "augment.framing")
     return Policy(name=name, framing=frame, steps=tuple(built))
+
+
+def _operation(given: dict[str, Any], where: str) -> Any:
+    """What a step describes: an operation, or a choice among some."""
+    if given.get("name") != ONE_OF:
+        return _build(given, OPERATIONS, where)
+    del given["name"]
+    check_arguments(OneOf, given, where=f"{where} '{ONE_OF}'")
+    options = given["options"]
+    if not isinstance(options, list) or not all(isinstance(one, Mapping) for one in options):
+        raise ConfigError(
+            "no list of options", where=where, got=options, expected="[{name: ...}, ...]"
+        )
+    made = [_operation(dict(one), f"{where}.options[{n}]") for n, one in enumerate(options)]
+    return OneOf(options=tuple(made))
 
 
 def _build(given: dict[str, Any], known: Mapping[str, Callable[..., Any]], where: str) -> Any:

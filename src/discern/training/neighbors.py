@@ -38,3 +38,12 @@ def learns_embeddings(name: str, arguments: Mapping[str, Any]) -> bool:
     inner = terms if name == "weighted_sum" and isinstance(terms, list) else []
     named = [term.get("name") for term in inner if isinstance(term, Mapping)]
     return any(one in NEIGHBOR_OBJECTIVES for one in (name, *named))
+
+
+def only_embeddings(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether nothing in the objective reads the head's answers: that layer then learns nothing."""
+    terms = arguments.get("terms")
+    if name != "weighted_sum" or not isinstance(terms, list):
+        return name in NEIGHBOR_OBJECTIVES or name == "embedding_norm"
+    weighed = [term for term in terms if isinstance(term, Mapping) and term.get("weight", 1.0)]
+    return all(only_embeddings(str(t.get("name")), t.get("args") or {}) for t in weighed)

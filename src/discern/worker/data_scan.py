@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from discern.base.console import Console
@@ -11,7 +12,7 @@ from discern.config.schema import DataConfig
 from discern.data.fold_choice import choose_folds
 from discern.data.fold_split import FoldRule
 from discern.data.manifest import SPLITS
-from discern.data.scan import DataRequest, ScannedData, SplitRule, scan_data
+from discern.data.scan import DataRequest, Problem, ScannedData, SplitRule, scan_data
 
 _SHOWN_PROBLEMS = 10
 CHOOSE_ON_TEST = "test"  # `--val test`: the model is chosen on the images that it is reported on
@@ -38,6 +39,7 @@ def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedD
         classes=tuple(data.classes) if isinstance(data.classes, list) else data.classes,
         label=data.labels,
         on_bad_image=data.on_bad_image,
+        on_missing_label=data.on_missing_label,
         split=rule,
         folds=choose_folds(
             data.train_folds, data.val_folds, data.test_folds, data.n_folds, data.folds_seed
@@ -79,9 +81,17 @@ def tell_problems(scanned: ScannedData, console: Console) -> None:
     """Name the first images that were left out, and how many they are."""
     for problem in scanned.problems[:_SHOWN_PROBLEMS]:
         console.warn(f"left out: {problem.path}: {problem.text}")
-    if scanned.problems:
-        images = counted(len(scanned.problems), "unreadable image")
-        console.warn(f"left out in all: {images}")
+    told = left_out_words(scanned.problems)
+    if told is not None:
+        console.warn(f"left out in all: {told}")
+
+
+def left_out_words(problems: Sequence[Problem]) -> str | None:
+    """How many images were left out for what reason; None if none was."""
+    unlabeled = sum(problem.kind == "unlabeled" for problem in problems)
+    counts = {"unreadable": len(problems) - unlabeled, "unlabeled": unlabeled}
+    told = [counted(count, f"{kind} image") for kind, count in counts.items() if count]
+    return " and ".join(told) or None
 
 
 def choose_on_test(scanned: ScannedData) -> ScannedData:

@@ -30,7 +30,7 @@ from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import open_metrics
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.tag_scores import TagTable
-from discern.worker.data_scan import tell_problems
+from discern.worker.data_scan import left_out_words, tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.out_of_memory import scoring_memory_told
@@ -100,8 +100,9 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     for text in warnings:
         console.warn(text)
     if out is not None:
+        left_out = left_out_words(scanned.problems)
         content = evaluation_content(
-            opened, material, tables, metrics, left_out=len(scanned.problems), warnings=warnings
+            opened, material, tables, metrics, left_out=left_out, warnings=warnings
         )
         write_any_report(Path(out), content)
     _tell(tables, metrics, seconds, out, console)

@@ -35,6 +35,7 @@ from discern.worker.plan import TrainingPlan, plan_metrics
 from discern.worker.report_content import add_confusion_images, report_content, write_any_report
 from discern.worker.soup import follow_soup, keep_soup, soup_line
 from discern.worker.terminal import accuracy_name, further_figures, head_lines
+from discern.worker.untrained_heads import CHOICE, answer_untrained, untrained_lines
 
 GOLDEN_IMAGES = 16
 
@@ -79,6 +80,8 @@ def finish_run(
         )
         console.say(soup_line(plan.choices["soup"]))
     tables = final_tables(plan, training)
+    for line in untrained_lines(plan.choices.get(CHOICE, {})):
+        console.say(f"head     {line}")
     reported, val = tables["test"], tables.get(training.material.settings.val_split)
     _check_finite(reported, best)
     metrics = _scores(plan, heads, plan.scanned.reported, reported)
@@ -125,6 +128,9 @@ def final_tables(plan: TrainingPlan, training: Training) -> dict[str, dict[str, 
     if stage.soup is not None and not training.world.leads:
         follow_soup(training, _chosen_by(training, stage))
     training.world.spread_(list(training.model.state_dict().values()))
+    filled = answer_untrained(training, stage.batch_size)
+    if filled:
+        plan.choices[CHOICE] = filled
     return {
         split: _evaluate(training, split, stage.batch_size)
         for split in ("val", "test")

@@ -15,8 +15,10 @@ from discern.training.evaluate import Table
 from discern.training.joint_scores import MATRIX_CLASSES
 from discern.training.material import Material
 from discern.training.scores import EvalTable
+from discern.worker.data_scan import left_out_words
 from discern.worker.open_model import OpenedModel
 from discern.worker.plan import TrainingPlan
+from discern.worker.untrained_heads import CHOICE, untrained_lines
 from discern.workflows.heads_report import (
     HeadsReportContent,
     table_picture,
@@ -131,7 +133,7 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
         "device": str(plan.device),
         "precision": f"{precision['value']} ({precision['reason']})",
         "seed": str(plan.config.seed),
-        "left out": f"{len(scanned.problems)} unreadable images",
+        "left out": left_out_words(scanned.problems) or "none",
     }
 
 
@@ -151,14 +153,16 @@ def _warnings(plan: TrainingPlan, metrics: dict[str, Any]) -> tuple[str, ...]:
     found = []
     if plan.chosen_on_reported:
         found.append("Chosen on the test images: this score is too good.")
+    filled = untrained_lines(plan.choices.get(CHOICE, {}))
+    found += [f"{line[0].upper()}{line[1:]}." for line in filled]
     found += plan.scanned.warnings
-    return (*found, *_data_warnings(len(plan.scanned.problems), metrics))
+    return (*found, *_data_warnings(left_out_words(plan.scanned.problems), metrics))
 
 
-def _data_warnings(left_out: int, metrics: dict[str, Any]) -> list[str]:
+def _data_warnings(left_out: str | None, metrics: dict[str, Any]) -> list[str]:
     found = []
-    if left_out:
-        found.append(f"{left_out} unreadable images were left out.")
+    if left_out is not None:
+        found.append(f"Left out: {left_out}.")
     if metrics["count"] < FEW_IMAGES:
         found.append(f"Only {metrics['count']} images were scored: see the interval.")
     return found
@@ -170,10 +174,10 @@ def evaluation_content(
     tables: Mapping[str, Table],
     metrics: dict[str, Any],
     *,
-    left_out: int = 0,
+    left_out: str | None = None,
     warnings: tuple[str, ...] = (),
 ) -> AnyReport:
-    """What the report of `discern eval` shows. `left_out`: how many images could not be read."""
+    """What the report of `discern eval` shows. `left_out`: images, in words."""
     preprocess = material.preprocess
     names, ids = _images(material, tables)
     return _content(

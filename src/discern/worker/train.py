@@ -70,6 +70,7 @@ from discern.worker.stage_inputs import chosen_starts, find_starts, open_own_ima
 from discern.worker.stage_words import augment_words, feature_lines, rate_lines, recipe_words
 from discern.worker.terminal import heads_text
 from discern.worker.time_plan import apply_budget, plan_time
+from discern.worker.untrained_heads import check_untrained
 
 
 def train_verb(request: Request, console: Console) -> int:
@@ -129,6 +130,7 @@ def _prepare(plan: TrainingPlan, run: Run | None, root: Path, console: Console) 
     flip = allow_flip(plan)
     material = make_material(plan, built, preprocess, flip=flip)
     check_stages(plan.config, built.model, material)
+    check_untrained(plan.config, material.heads, built.model)
     check_batches(plan.config, material, plan.world)
     plan_metrics(plan)
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
@@ -182,6 +184,8 @@ def _announce(
         console.say(f"ranks    {line}")
     for line in rate_lines(plan, built.model):
         console.say(f"rates    {line}")
+    for line in check_untrained(plan.config, material.heads, built.model):
+        console.say(f"head     {line}")
     for line in feature_lines(plan):
         console.say(f"features {line}")
     if built.size_note is not None:

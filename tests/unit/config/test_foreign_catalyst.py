@@ -5,6 +5,10 @@ from discern.config.foreign.catalyst_names import CRITERIA, OPTIMIZERS
 from discern.config.foreign.config_import import import_configs
 from discern.config.foreign.overrides import apply_overrides
 from discern.config.yaml_text import parse_document
+from discern.feed.augment import Step
+from discern.feed.color_operations import Grey, Jpeg
+from discern.feed.operations import OneOf
+from discern.feed.policies import listed_policy
 from discern.optim.names import resolve_optimizer
 from discern.training.objectives import OBJECTIVES
 
@@ -343,6 +347,33 @@ transform_params: {_key_value: true, train: {transform: Compose, transforms: [
     assert {"name": "own", "args": {"steps": steps}} == one.config["stages"]["one"]["augment"]
     assert {"fit": "pad", "mean": [0.5], "std": [0.2]} == one.config["data"]
     assert "heavy" == stage_of(tmp_path, "criterion_params: null")["augment"]
+
+
+ONE_OF = """
+transform_params: {train: {transform: Compose, transforms: [{transform: OneOf, p: 0.3, transforms: [
+  {transform: ToGray}, {transform: JpegCompression, quality_lower: 50}]}]}}
+"""
+
+
+def test_a_choice_among_transforms_is_a_step_with_options(tmp_path):
+    augment = stage_of(tmp_path, ONE_OF)["augment"]
+    options = [{"name": "grey"}, {"name": "jpeg", "low": 50, "high": 100}]
+    step = {"name": "one_of", "options": options, "probability": 0.3}
+    assert {"name": "own", "args": {"steps": [step]}} == augment
+    (built,) = listed_policy(**augment["args"]).steps
+    assert Step(operation=OneOf(options=(Grey(), Jpeg(low=50, high=100))), probability=0.3) == built
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (ONE_OF.replace("ToGray", "ToGray, p: 0.1"), "a choice of unlike chances"),
+        (ONE_OF.replace("ToGray", "RandomFog"), "one of HorizontalFlip,"),
+    ],
+)
+def test_choices_that_are_not_even_or_not_known_are_refused(tmp_path, body, why):
+    refused = imported(tmp_path, f"stages: {{one: {{{body}}}}}").refused
+    assert any(row.why.startswith(why) for row in refused)
 
 
 def test_class_order_of_tag2class(tmp_path):

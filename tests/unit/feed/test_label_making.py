@@ -111,6 +111,33 @@ def test_flare_shines_at_its_sun():
     assert image.shape[:2] == flare_image(image[:, :, :1], (0.2, 0.7), 1.0).shape[:2]
 
 
+def flare_in_full(image, sun, angle):
+    """The same formula over the whole image, without boxes around the discs."""
+    height, width = image.shape[:2]
+    side = max(height, width)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    top, left = sun[0] * height, sun[1] * width
+    distance = np.hypot(rows - top, columns - left) / side
+    light = np.clip(1.0 - 2.0 * distance, 0.0, 1.0) ** 2
+    for number in range(1, 7):
+        reach = side * 0.15 * number
+        radius = side * (0.02 + 0.01 * (number * 5 % 7))
+        middle = (top + reach * np.sin(angle), left + reach * np.cos(angle))
+        disc = np.hypot(rows - middle[0], columns - middle[1]) < radius
+        light = np.maximum(light, 0.15 * disc)
+    lit = image + (255.0 - image) * light[:, :, None]
+    return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (40, 61, 3)])
+def test_boxes_around_the_discs_of_a_flare_change_no_bit(shape):
+    draws = np.random.default_rng(1)
+    image = draws.integers(0, 256, shape, dtype=np.uint8)
+    for down, along, turn in draws.random((50, 3)):
+        sun, angle = (0.5 * down, along), 2 * np.pi * turn
+        assert np.array_equal(flare_in_full(image, sun, angle), flare_image(image, sun, angle))
+
+
 def test_labels_of_all_side_heads_depend_on_the_position_alone():
     transforms = {"rotation": RotateLabel(), "blur": BlurLabel(), "flare": FlareLabel()}
     assert [8, 8, 2] == [transform.classes for transform in transforms.values()]

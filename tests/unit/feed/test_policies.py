@@ -21,7 +21,7 @@ from discern.feed.augment import (
 from discern.feed.batch import FeedOptions
 from discern.feed.draws import Draws
 from discern.feed.loader import LoaderFeed, LoaderThreads
-from discern.feed.operations import Mirror
+from discern.feed.operations import Mirror, OneOf
 from discern.feed.policies import (
     OPERATIONS,
     POLICY_NAMES,
@@ -326,9 +326,23 @@ def test_operation_of_another_module_is_opened():
     assert (Step(operation=Mirror(), probability=0.2),) == policy.steps
 
 
+def test_a_choice_among_steps_builds_from_its_own_record():
+    heavy = named_policy("heavy", PHOTOS)
+    rebuilt = listed_policy(heavy.record()["steps"])
+    assert heavy.steps == rebuilt.steps
+    assert any(isinstance(step.operation, OneOf) for step in rebuilt.steps)
+
+
 @pytest.mark.parametrize(
     ("expected", "build"),
     [
+        ("no list of options", lambda: listed_policy([{"name": "one_of", "options": "grey"}])),
+        (
+            "options[1]",
+            lambda: listed_policy(
+                [{"name": "one_of", "options": [{"name": "grey"}, {"name": "miror"}]}]
+            ),
+        ),
         ("did you mean 'imagenet'", lambda: named_policy("imagenett", PHOTOS)),
         ("did you mean 'mirror'", lambda: listed_policy([{"name": "miror"}])),
         ("augment.steps[0]", lambda: listed_policy([{"name": "jpeg", "quality": 3}])),

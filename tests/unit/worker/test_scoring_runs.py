@@ -308,7 +308,7 @@ def test_bad_image_is_named_or_left_out_as_asked(trained: tuple[Run, Path], tmp_
     request = Request(verb="eval", arguments=given, pairs=pairs)
     assert 2 == evaluate_request(request, QUIET)["metrics"]["count"]
     record = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert "1 unreadable images were left out." in record["warnings"]
+    assert "Left out: 1 unreadable image." in record["warnings"]
 
 
 def test_run_of_a_network_in_the_users_file_is_scored_again(

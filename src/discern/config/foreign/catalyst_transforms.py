@@ -83,8 +83,8 @@ def _walk(part: Part, steps: list[dict[str, Any]], fit: list[str]) -> None:
             _leave_all(part, "images are normalized")
     elif name in _TENSORS:
         _leave_all(part, "images become tensors anyway")
-    elif name == "OneOf":
-        _refuse_all(part, "a choice among steps is not said in a config; `heavy` has Catalyst's")
+    elif name == "OneOf" and isinstance(inner, list):
+        _choice(part, inner, steps)
     else:
         _refuse_all(part, f"one of {', '.join(_STEPS)} is known")
     part.close()
@@ -102,6 +102,29 @@ def _step(part: Part, name: str) -> dict[str, Any]:
         step["probability"] = chance
     part.take("transform")
     return step
+
+
+def _choice(part: Part, inner: list[Any], steps: list[dict[str, Any]]) -> None:
+    """One of several steps, each as likely as the others: its place in `steps`, or a refusal."""
+    options: list[dict[str, Any]] = []
+    chances = set()
+    for number, value in enumerate(inner):
+        source = f"{part.source('transforms')}/{number}"
+        option = Part(part.reading, [(source, value)], "of a transform")
+        name = str(option.value.get("transform"))
+        if name not in _STEPS:
+            _refuse_all(option, f"one of {', '.join(_STEPS)} is known in a choice")
+            continue
+        options.append(_step(option, name))
+        chances.add(options[-1].pop("probability", 1.0))
+        option.close()
+    if len(chances) > 1:
+        part.refuse("transforms", "a choice of unlike chances; give each of them the same p")
+    part.take("transforms")
+    part.take("transform")
+    step: dict[str, Any] = {"name": "one_of", "options": options}
+    chance = part.take("p", 0.5)
+    steps.append(step if chance == 1.0 else {**step, "probability": chance})
 
 
 def _put_size(part: Part) -> None:

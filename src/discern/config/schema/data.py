@@ -80,6 +80,10 @@ class DataConfig(Section):
     on_bad_image: Literal["error", "skip"] = Field(
         "error", description="unreadable images: refuse to train, or leave them out and report them"
     )
+    on_missing_label: Literal["error", "skip"] = Field(
+        "error",
+        description="images without any label: refuse to train, or leave them out and report them",
+    )
     image_size: ImageSide | list[ImageSide] | None = Field(
         None, description="side, or [height, width], in pixels; default: by network and images"
     )
