@@ -25,9 +25,9 @@ fix:
 test *arguments:
     pytest {{ arguments }}
 
-# all tests, the slow ones too
+# all tests, the slow ones too; each command in a new interpreter
 test-all *arguments:
-    pytest -m 'not gpu' --timeout 1800 {{ arguments }}
+    DISCERN_TEST_COLD=1 pytest -m 'not gpu' --timeout 1800 {{ arguments }}
 
 # rewrite the generated pages: parity, commands, config
 docs:

@@ -23,25 +23,35 @@ def blocks_of(page):
     return read_blocks((ROOT / page).read_text(encoding="utf-8"), page)
 
 
+CODE = {
+    wanted: [page for page in PAGES if any(block.run == wanted for block in blocks_of(page))]
+    for wanted in ("yes", "slow")
+}
+
+
 def run_in_order(blocks, tmp_path):
+    """Run them in one new folder, which it gives; a block that fails raises AssertionError."""
     environment = reader_environment(tmp_path / "home")
     folder = tmp_path / "reader"
     folder.mkdir()
     for block in blocks:
         run_block(block, folder, environment)
+    return folder
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", CODE["yes"])
 def test_code_of_the_page_runs(page, tmp_path):
     run_in_order([block for block in blocks_of(page) if block.run == "yes"], tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", CODE["slow"])
 def test_slow_code_of_the_page_runs(page, tmp_path):
-    blocks = blocks_of(page)
-    if any(block.run == "slow" for block in blocks):
-        run_in_order([block for block in blocks if block.run in ("yes", "slow")], tmp_path)
+    run_in_order([block for block in blocks_of(page) if block.run in ("yes", "slow")], tmp_path)
+
+
+def test_readme_and_the_page_of_data_have_code_to_run():
+    assert {"README.md", "docs/data.md"} <= set(CODE["yes"])
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -126,4 +136,4 @@ def test_failing_block_names_its_place(tmp_path):
 def test_blocks_share_one_folder(tmp_path):
     write = Block("a.md", 1, "python", "open('x', 'w').write('1')\n")
     read = Block("a.md", 5, "console", '$ test "$(cat x)" = 1\n')
-    run_in_order([write, read], tmp_path)
+    assert "1" == (run_in_order([write, read], tmp_path) / "x").read_text()

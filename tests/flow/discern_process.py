@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from warm_child import WarmChild, environment, fits_warm
 
 # What every failure carries under --json, in this order (DESIGN 6).
 ERROR_FIELDS = ("kind", "what", "where", "got", "expected", "hint")
 # A network of a few thousand weights and one pass: a training that lasts under a second.
 QUICK = ("--model", "mlp", "--epochs", "1", "--device", "cpu", "--precision", "fp32")
+
+# The commands that become a worker, which imports torch; the others start in no time.
+COMPUTES = {"train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +53,6 @@ class Ended:
         return told
 
 
-def environment(**extra: str) -> dict[str, str]:
-    """This process's environment for a child: our sources first, one thread, no color."""
-    given = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"),
-        "OMP_NUM_THREADS": "1",
-        **extra,
-    }
-    given.pop("PYTHONWARNINGS", None)
-    return given
-
-
 def discern(
     *arguments: str | os.PathLike[str],
     cwd: Path | None = None,
@@ -68,20 +60,49 @@ def discern(
     stdin: str = "",
     prefix: Sequence[str] = (),
     timeout: float = 120,
+    cold: bool = False,
 ) -> Ended:
-    """Run `discern ARGUMENTS` in a child; `prefix` is a command that starts it in its turn."""
-    command = [*prefix, sys.executable, "-m", "discern.cli.main", *map(os.fspath, arguments)]
-    ended = subprocess.run(
-        command,
+    """Run `discern ARGUMENTS` in a child; `prefix` is a command that starts it in its turn.
+
+    `cold`: in a new interpreter, not forked from the warm parent (see `start`).
+    """
+    child = start(*arguments, cwd=cwd, env=env, prefix=prefix, cold=cold)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout=timeout)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    return Ended(child.returncode, stdout, stderr)
+
+
+def start(
+    *arguments: str | os.PathLike[str],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    cold: bool = False,
+) -> subprocess.Popen[str] | WarmChild:
+    """Start `discern ARGUMENTS` in a child with pipes as its streams.
+
+    Of a command that computes, the child is forked from a parent that has imported everything,
+    which saves most of its time. `cold`, after a `prefix`, with variables that imports may read,
+    off Linux, and all with $DISCERN_TEST_COLD set, it is a new interpreter.
+    """
+    words = [*map(os.fspath, arguments)]
+    whole = environment(**(env or {}))
+    computes = bool(words) and (words[0] in COMPUTES or (*words[:2],) in COMPUTES)
+    if computes and not cold and not prefix and fits_warm(whole):
+        return WarmChild(words, cwd or Path.cwd(), whole)
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-m", "discern.cli.main", *words],
         cwd=cwd,
-        env=environment(**(env or {})),
-        input=stdin,
-        capture_output=True,
+        env=whole,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
-        timeout=timeout,
-        check=False,
     )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def picture(label: int, number: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
