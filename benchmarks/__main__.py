@@ -20,6 +20,7 @@ NAMES = (
     "trainer_overhead",
     "time_to_accuracy",
     "tracker_calls",
+    "metric_reads",
     "recompute",
     "start_up",
     "head_stage",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from discern.config.lazy import meta_config as meta_config
     from discern.config.lazy import option as option
     from discern.lab import experiment as experiment
+    from discern.lab import logger as logger
+    from discern.lab import loop as loop
+    from discern.lab import monit as monit
     from discern.lab import pytorch as pytorch
     from discern.lab import tracker as tracker
 
@@ -32,6 +35,9 @@ _HOMES = {
     "meta_config": "discern.config.lazy:meta_config",
     "option": "discern.config.lazy:option",
     "pytorch": "discern.lab.pytorch",
+    "logger": "discern.lab.logger",
+    "loop": "discern.lab.loop",
+    "monit": "discern.lab.monit",
     "tracker": "discern.lab.tracker",
 }
 

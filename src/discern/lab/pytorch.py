@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from discern.lab.devices import DeviceConfigs, SeedConfigs, describe_device, get_device
 from discern.lab.image_sets import CIFAR10Configs, MNISTConfigs, Normalize, PixelSet
+from discern.lab.model_indicators import (
+    add_model_indicators,
+    store_model_indicators,
+    store_optimizer_indicators,
+)
 from discern.lab.train_valid import Trainer, TrainValidConfigs
 from discern.lab.training_loop import TrainingLoop, TrainingLoopConfigs
 
@@ -21,6 +26,9 @@ __all__ = [
     "Trainer",
     "TrainingLoop",
     "TrainingLoopConfigs",
+    "add_model_indicators",
     "describe_device",
     "get_device",
+    "store_model_indicators",
+    "store_optimizer_indicators",
 ]

@@ -8,9 +8,14 @@ does not stop the run.
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
+from time import time as now
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.track.value_buckets import bucket_values
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -28,13 +33,43 @@ class EventFiles:
         self._rewound_to: int | None = None
         self.problem: str | None = None
 
-    def add_scalar(self, tag: str, value: float, step: int, group: str = "") -> None:
-        """One number at `step` under `tag`."""
+    def add_scalar(
+        self, tag: str, value: float, step: int, group: str = "", time: float | None = None
+    ) -> None:
+        """One number at `step` under `tag`; `time` in seconds since 1970, now by default."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self._write(group, step, Summary.Value(tag=tag, simple_value=float(value)))
+        self._write(group, step, Summary.Value(tag=tag, simple_value=float(value)), time)
 
-    def add_image(self, tag: str, png: bytes, step: int, group: str = "") -> None:
+    def add_histogram(
+        self,
+        tag: str,
+        values: NDArray[np.float64],
+        step: int,
+        group: str = "",
+        time: float | None = None,
+    ) -> None:
+        """The distribution of flat `values` in buckets; those that are not finite are left out."""
+        from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+
+        found = bucket_values(values)
+        if not found.finite:
+            return
+        proto = HistogramProto(
+            min=found.min,
+            max=found.max,
+            num=found.finite,
+            sum=found.sum,
+            sum_squares=found.sum_squares,
+            # A bucket is told by its upper limit: the first, empty one gives the lowest edge.
+            bucket_limit=found.edges,
+            bucket=[0, *found.counts],
+        )
+        self._write(group, step, Summary.Value(tag=tag, histo=proto), time)
+
+    def add_image(
+        self, tag: str, png: bytes, step: int, group: str = "", time: float | None = None
+    ) -> None:
         """A PNG file's bytes at `step`. Raises ValueError if they are not a PNG's."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -42,9 +77,11 @@ class EventFiles:
             raise ValueError("not a PNG file")
         width, height = struct.unpack(">II", png[16:24])
         image = Summary.Image(width=width, height=height, encoded_image_string=png)
-        self._write(group, step, Summary.Value(tag=tag, image=image))
+        self._write(group, step, Summary.Value(tag=tag, image=image), time)
 
-    def add_text(self, tag: str, text: str, step: int, group: str = "") -> None:
+    def add_text(
+        self, tag: str, text: str, step: int, group: str = "", time: float | None = None
+    ) -> None:
         """Text (Markdown) at `step`."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -58,7 +95,7 @@ class EventFiles:
             tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
         )
         metadata = create_summary_metadata(display_name=tag, description="")
-        self._write(group, step, Summary.Value(tag=tag, tensor=tensor, metadata=metadata))
+        self._write(group, step, Summary.Value(tag=tag, tensor=tensor, metadata=metadata), time)
 
     def add_hparams(self, chosen: dict[str, Any], metrics: list[str], group: str = "") -> None:
         """The run's settings (numbers, text, truth values) and the tags that score it."""
@@ -92,11 +129,13 @@ class EventFiles:
         for writer in writers.values():
             self._guard(writer.close)
 
-    def _write(self, group: str, step: int, value: Any) -> None:
+    def _write(self, group: str, step: int, value: Any, time: float | None = None) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=[value]))
+        event = Event(
+            wall_time=now() if time is None else time, step=step, summary=Summary(value=[value])
+        )
         self._guard(lambda: self._writer(group).add_event(event))
 
     def _writer(self, group: str) -> Any:
@@ -114,7 +153,7 @@ class EventFiles:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         start = SessionLog(status=SessionLog.START)
-        event = Event(wall_time=time.time(), step=step + 1, session_log=start)
+        event = Event(wall_time=now(), step=step + 1, session_log=start)
         self._guard(lambda: self._writers[group].add_event(event))
 
     def _guard(self, action: Any) -> None:

@@ -97,6 +97,12 @@ def encode_rewind(step: int, attempt: int, time: float) -> bytes:
     return encode_block(REWIND, attempt, POINT.pack(step, time, 0.0) if step >= 0 else b"")
 
 
+def decode_head(data: bytes) -> tuple[int, int, int, int]:
+    """Series, count, attempt and CRC-32 of the 16 bytes that start a block."""
+    series, count, attempt, crc = _HEAD.unpack(data)
+    return series, count, attempt, crc
+
+
 def block_is_whole(data: bytes, start: int, head: tuple[int, int, int, int]) -> bool:
     """True when the block at `start` of `data` has this head and its checksum agrees."""
     if len(data) - start < HEAD_BYTES or _HEAD.unpack_from(data, start) != head:

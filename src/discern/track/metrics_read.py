@@ -94,8 +94,8 @@ def read_series(folder: Path, name: str) -> Series:
     with _open_metrics(folder) as handle:
         if handle is not None:
             # The file's table is taken before the names: a name is on disk before its first block.
-            table = _block_table(handle, folder)
-            number = _number_of(name, read_names(folder))
+            table = _block_table(handle, folder, hops=True)
+            number = _number_of(name, folder)
             if number is not None and (table[:, blocks.SERIES] == number).any():
                 return _collect(handle, table, [number])[number]
             if number is not None:
@@ -161,10 +161,18 @@ def _name_of(number: int, names: dict[int, str]) -> str:
     return names.get(number, f"unnamed series {number}")
 
 
-def _number_of(name: str, names: dict[int, str]) -> int | None:
-    for number, known in names.items():
-        if known == name:
-            return number
+def _number_of(name: str, folder: Path) -> int | None:
+    """The number of the series `name`; only the lines that hold the name are parsed."""
+    with contextlib.suppress(FileNotFoundError):
+        data = (folder / blocks.SERIES_FILE).read_bytes()
+        wanted = json.dumps(name, ensure_ascii=True).encode()
+        at = data.find(wanted)
+        while at >= 0:
+            end = data.find(b"\n", at)
+            found = _parse_name(data[data.rfind(b"\n", 0, at) + 1 : end]) if end >= 0 else None
+            if found is not None and found[1] == name:
+                return found[0]
+            at = data.find(wanted, at + 1)
     prefix, _, digits = name.rpartition(" ")
     return int(digits) if prefix == "unnamed series" and digits.isdecimal() else None
 
@@ -194,8 +202,13 @@ def _read_span(handle: int, start: int, end: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _block_table(handle: int, folder: Path) -> blocks.BlockTable:
-    """All blocks: those that the index names, then those after them in the file."""
+def _block_table(handle: int, folder: Path, *, hops: bool = False) -> blocks.BlockTable:
+    """All blocks: those that the index names, then those after them in the file.
+
+    `hops`: of the latter only the heads are read, from one to the next, and the last whole block is
+    checked. That serves who then checks each block he uses, as `_collect` does: it goes by the
+    whole file if a head led astray.
+    """
     size = os.fstat(handle).st_size
     try:
         index = (folder / blocks.INDEX_FILE).read_bytes()
@@ -205,8 +218,26 @@ def _block_table(handle: int, folder: Path) -> blocks.BlockTable:
     end = blocks.table_end(table)
     if end >= size:
         return table
-    tail, _ = scan_blocks_of(handle, end, size)
+    tail = _hop_blocks(handle, end, size) if hops else scan_blocks_of(handle, end, size)[0]
     return np.concatenate([table, tail]) if len(tail) else table
+
+
+def _hop_blocks(handle: int, start: int, end: int) -> blocks.BlockTable:
+    """The blocks from `start` on, by their heads alone, without a last one that is not whole."""
+    rows: list[tuple[int, int, int, int, int]] = []
+    while start + blocks.HEAD_BYTES <= end:
+        head = os.pread(handle, blocks.HEAD_BYTES, start)
+        if len(head) < blocks.HEAD_BYTES:
+            break
+        series, count, attempt, crc = blocks.decode_head(head)
+        after = start + blocks.HEAD_BYTES + count * blocks.POINT_BYTES
+        if after > end or not (count <= 1 if series == blocks.REWIND else count >= 1):
+            break
+        rows.append((start, series, count, attempt, crc))
+        start = after
+    if rows and not len(scan_blocks_of(handle, rows[-1][0], start)[0]):
+        rows.pop()
+    return np.array(rows, dtype=np.int64).reshape(-1, 5)
 
 
 def _collect(handle: int, table: blocks.BlockTable, numbers: list[int]) -> dict[int, Series]:
@@ -262,10 +293,13 @@ class _Columns:
 
 def _read_blocks(handle: int, table: blocks.BlockTable, numbers: list[int]) -> dict[int, Series]:
     kinds = table[:, blocks.SERIES]
-    # Series by series this would look at all blocks for each of, say, 100,000 names.
-    different, places = np.unique(kinds, return_inverse=True)
-    totals = np.bincount(places, weights=table[:, blocks.COUNT]).astype(np.int64).tolist()
-    points = dict(zip(different.tolist(), totals, strict=True))
+    if len(numbers) < _FEW_SERIES:
+        points = {n: int(table[kinds == n, blocks.COUNT].sum()) for n in numbers}
+    else:
+        # Series by series this would look at all blocks for each of, say, 100,000 names.
+        different, places = np.unique(kinds, return_inverse=True)
+        totals = np.bincount(places, weights=table[:, blocks.COUNT]).astype(np.int64).tolist()
+        points = dict(zip(different.tolist(), totals, strict=True))
     columns = {n: _Columns(points.get(n, 0)) for n in numbers}
     if len(numbers) < _FEW_SERIES:
         wanted = kinds == blocks.REWIND

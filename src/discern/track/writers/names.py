@@ -17,7 +17,53 @@ NATIVE: Final = "native"
 
 OpenWriter = Callable[[RunWriter], TrackWriter]
 
-_WRITERS: Final[dict[str, OpenWriter]] = {}
+
+def _events(run: RunWriter) -> TrackWriter:
+    from discern.track.event_files import EventFiles
+    from discern.track.run_folder import EVENTS
+    from discern.track.writers.event_writer import EventWriter
+
+    return EventWriter(EventFiles(run.path / EVENTS) if run.events is None else run.events)
+
+
+def _sqlite(run: RunWriter) -> TrackWriter:
+    from discern.track.writers.sqlite_writer import SqliteWriter
+
+    return SqliteWriter(run.path)
+
+
+def _jsonl(run: RunWriter) -> TrackWriter:
+    from discern.track.writers.text_writers import JsonLinesWriter
+
+    return JsonLinesWriter(run.path)
+
+
+def _csv(run: RunWriter) -> TrackWriter:
+    from discern.track.writers.text_writers import CsvWriter
+
+    return CsvWriter(run.path)
+
+
+def _wandb(run: RunWriter) -> TrackWriter:
+    from discern.track.writers.wandb_writer import WandbWriter
+
+    return WandbWriter(run)
+
+
+def _mlflow(run: RunWriter) -> TrackWriter:
+    from discern.track.writers.mlflow_writer import MlflowWriter
+
+    return MlflowWriter(run)
+
+
+_WRITERS: Final[dict[str, OpenWriter]] = {
+    "tensorboard": _events,
+    "sqlite": _sqlite,
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
 
 
 def open_outlet(run: RunWriter, names: Iterable[str]) -> RunOutlet:
