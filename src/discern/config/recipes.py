@@ -136,8 +136,10 @@ def _classic(facts: RecipeFacts) -> dict[str, Any]:
 
 
 def _fine_tune(facts: RecipeFacts) -> dict[str, Any]:
-    """The head on kept features, then all layers with AutoGluon's rate and layer decay.
+    """The head on kept features, then all layers with a layer decay as AutoGluon has it.
 
+    The rate: three times AutoGluon's 1e-4 lowers the held-out loss of the head by 31 %, where 1e-4
+    lowers it by 8 % (docs/lab-log.md).
     The weights that are kept are the best on the validation images over both stages, so fine-tuned
     ones only where they beat the head there; so for the mean of the three best epochs.
     """
@@ -146,8 +148,8 @@ def _fine_tune(facts: RecipeFacts) -> dict[str, Any]:
         value["defaults"]["monitor"] = "loss"
     batch = value["defaults"]["batch_size"]
     value["stages"]["all"] = {
-        "epochs": _epochs(80, facts.train_count, batch, 3, 20),
-        "lr": 1e-4,  # with the layer decay that of AutoGluon's fine-tuning
+        "epochs": _epochs(120, facts.train_count, batch, 3, 20),
+        "lr": 3e-4,
         "layer_decay": 0.9,
         "warmup_epochs": 0.5,
         "patience": 10,
