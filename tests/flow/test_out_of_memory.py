@@ -87,3 +87,55 @@ def test_out_of_memory_names_the_plan_and_its_smaller_one_goes_on(
     assert run == again.object["run"]
     record = json.loads((folder / "run.json").read_text())
     assert 2 == record["config"]["stages"]["train"]["grad_accum_steps"]
+
+
+# From its making on the process may take a gigabyte more; a pass holds tensors of 8 MB an image.
+LIMITED = """
+import os
+import resource
+
+import torch
+from torch import nn
+
+
+class Limited(nn.Module):
+    def __init__(self, pixels, classes):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.last = nn.Linear(pixels, classes)
+
+    def forward(self, images):
+        values = images.flatten(1)
+        if self.training:
+            large = self.scale * torch.ones(len(images), 2_000_000)
+            values = values + large.square().mean(1, keepdim=True)
+        return self.last(values)
+
+
+def build(num_classes, channels, image_size):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + 1_000_000_000
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, -1))
+    return Limited(channels * image_size[0] * image_size[1], num_classes)
+"""
+
+
+def test_the_largest_batch_under_a_memory_limit_is_found_and_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7")  # as above
+    (tmp_path / "limited.py").write_text(LIMITED)
+    data = make_images(tmp_path / "pets", each=250)
+    ended = discern(
+        "train", data, "--model", "./limited.py:build", "--batch-size", "auto", "--steps", "3",
+        "--device", "cpu", "--precision", "fp32", "--img-size", "16", "--lr", "0.0001", "--json",
+        cwd=tmp_path, timeout=200,
+    )  # fmt: skip
+    assert 0 == ended.code, ended.stderr
+    record = json.loads((Path(ended.object["path"]) / "run.json").read_text())
+    choice = record["choices"]["batch_size"]["train"]
+    assert 2 <= choice["value"] <= 40  # of 70, a fifth of the training images
+    assert choice["room"] <= 800_000_000
+    assert choice["value"] == record["config"]["stages"]["train"]["batch_size"]
+    assert "batch    train: " in ended.stderr

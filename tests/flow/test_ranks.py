@@ -334,3 +334,19 @@ def test_python_starts_ranks_too(tmp_path):
     assert ("finished", 269) == (run.status, run.metrics()["count"])
     with pytest.raises((ConfigError, Interrupted), match="fewer images"):
         api.train("digits", model="mlp", batch_size=1, device="cpu", nproc=2, runs=tmp_path)
+
+
+def test_two_ranks_plan_and_choose_their_batch_together(tmp_path):
+    ended = discern(
+        "train", "digits", *QUICK, "--nproc", "2", "--batch-size", "auto", "--dry-run",
+        "--set", "compute.budget=10m", "--json", env={"DISCERN_RUNS": str(tmp_path)},
+    )  # fmt: skip
+    assert 0 == ended.code, ended.stderr
+    (stage,) = ended.object["stages"]
+    assert 2 == len(stage["rank_memory_bytes"])
+    assert stage["memory_bytes"] == max(stage["rank_memory_bytes"])
+    told = next(line for line in ended.stderr.splitlines() if "images an update" in line)
+    update, a_pass = (int(told.split(word)[0].split()[-1]) for word in (" images", " a pass"))
+    assert 2 * a_pass == update
+    assert " on rank 1" in ended.stderr
+    assert not list(tmp_path.iterdir())

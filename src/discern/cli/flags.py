@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "int", "float", "switch", "pairs", "names"]
+# A value is read as YAML, as that of --set is: a number or a word.
+Kind = Literal["text", "int", "float", "switch", "pairs", "names", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,13 @@ FLAGS: tuple[Flag, ...] = (
         ("--num-epochs",),
     ),
     Flag("--steps", "stages.*.steps", "int", "length in updates", ("--max-steps",)),
-    Flag("--batch-size", "stages.*.batch_size", "int", "images per update", ("-b", "--batch")),
+    Flag(
+        "--batch-size",
+        "stages.*.batch_size",
+        "value",
+        "images per update; auto: the most that fit",
+        ("-b", "--batch"),
+    ),
     Flag(
         "--sampler",
         "stages.*.sampler",

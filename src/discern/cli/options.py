@@ -19,6 +19,7 @@ _TYPES: dict[str, Any] = {
     "switch": bool | None,
     "pairs": list[str] | None,
     "names": list[str] | None,
+    "value": str | None,
 }
 
 
@@ -71,9 +72,17 @@ def flag_pairs(values: dict[Flag, Any]) -> Pairs:
             continue
         if flag.kind == "pairs":
             pairs += [_named_argument(flag, text) for text in value]
+        elif flag.kind == "value":
+            pairs.append((flag.name, flag.key, _yaml_value(value, flag.name)))
         else:
             pairs.append((flag.name, flag.key, value))
     return pairs
+
+
+def _yaml_value(text: str, name: str) -> Any:
+    from discern.config.yaml_text import parse_value
+
+    return parse_value(text, name)
 
 
 def _named_argument(flag: Flag, text: str) -> tuple[str, str, Any]:

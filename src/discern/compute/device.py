@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -157,6 +158,15 @@ def set_determinism(device: torch.device, *, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=device.type != "cpu")
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic
+
+
+def autocast(
+    device: torch.device, amp_dtype: torch.dtype | None
+) -> contextlib.AbstractContextManager[object]:
+    """Passes in `amp_dtype` where the network allows it; None: in full precision."""
+    if amp_dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=amp_dtype)
 
 
 AMP_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

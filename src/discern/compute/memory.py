@@ -7,9 +7,12 @@ free memory, and the limits that the process was started under.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import re
 import resource
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -49,6 +52,39 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.driver_allocated_memory())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextlib.contextmanager
+def peak_meter(device: torch.device) -> Iterator[Callable[[], int]]:
+    """Gives a function that tells the most that was held at once since, see `peak_bytes`.
+
+    Outside Linux, off a GPU, only the peak of the process's whole life is known.
+    """
+    status = Path("/proc/self/status")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu" and status.is_file():
+        # 5 sets the high-water mark back to what is used now (proc(5), clear_refs).
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        yield lambda: _high_water(status.read_text(encoding="ascii", errors="replace"))
+        return
+    yield lambda: peak_bytes(device)
+
+
+def _high_water(status: str) -> int:
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def release_unused(device: torch.device) -> None:
+    """Give memory that is free again back to the device, so that what is held can be measured."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "cpu" and sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+        if trim is not None:
+            trim(0)
 
 
 def held_bytes(device: torch.device) -> int:

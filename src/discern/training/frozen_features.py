@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.base.errors import ConfigError
+from discern.compute.device import autocast
 from discern.compute.memory import scoring_passes
 from discern.feed.augment import Augment, describe_augment
 from discern.feed.batch import Feed
@@ -153,18 +154,10 @@ def extract_features(
         for batch in batches:
             for view, kept in enumerate(parts):
                 pictures = batch.images.flip(-1) if view else batch.images
-                with _precision(pictures.device, amp_dtype):
+                with autocast(pictures.device, amp_dtype):
                     # A copy: features that are a view of the images would change with them.
                     kept.append(model.embed(pictures).clone())
     return torch.stack([torch.cat(kept) for kept in parts])
-
-
-def _precision(
-    device: torch.device, amp_dtype: torch.dtype | None
-) -> contextlib.AbstractContextManager[object]:
-    if amp_dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=amp_dtype)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def peak_rate(stage: StageConfig) -> ScaledRate:
         return ScaledRate(stage.lr, f"learning rate {stage.lr:g}")
     return scale_rate(
         stage.lr_base,
-        stage.batch_size,
+        stage.batch,
         lr_base_size=stage.lr_base_size,
         rule=stage.lr_scaling,
     )
@@ -132,7 +132,7 @@ def stage_metrics(
 def length_of_stage(material: Material, config: StageConfig) -> StageLength:
     """The stage's length over the training images as it samples them."""
     sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
-    batches, samples = material.epoch_size(config.batch_size, sampler)
+    batches, samples = material.epoch_size(config.batch, sampler)
     return stage_length(
         batches=batches,
         samples=samples,

@@ -41,7 +41,7 @@ def predict_stage(training: Training, session: Session, name: str) -> None:
         material,
         splits,
         folder,
-        batch_size=material.evaluation_batch(config.batch_size),
+        batch_size=material.evaluation_batch(config.batch),
         weights=weights,
         world=training.world,
     )

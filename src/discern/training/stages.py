@@ -149,7 +149,7 @@ def step_rules(training: Training, config: StageConfig) -> StepRules:
     training.world.spread_(list(learned.state_dict().values()))  # each rank drew its own
     asked = [config.objective, *(head.objective for head in config.heads.values())]
     uneven = counts_unevenly(heads, objective, [head_wish(one) for one in asked])
-    unit = config.batch_size / training.world.ranks
+    unit = config.batch / training.world.ranks
     shared = SharedGradients(training.world, unit, by_labels=uneven)
     return StepRules(
         objective=objective,
@@ -172,7 +172,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     close_from = closing_epoch(name, length, config.close_aug)
     extract = _extract(training) if name in training.on_features else None
     feed = material.training_feed(
-        augment, config.batch_size, index, sampler, close_from, extract=extract
+        augment, config.batch, index, sampler, close_from, extract=extract
     )
     mixing = Mixing(mixup=config.mixup, cutmix=config.cutmix)
     if mixing.active:
@@ -180,7 +180,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
         classes = widths if len(widths) > 1 else material.heads[0].width
         seed = material.settings.seed + index
         feed = MixedFeed(feed, mixing, classes=classes, seed=seed, until=close_from)
-    val_split, val_batch = material.settings.val_split, material.evaluation_batch(config.batch_size)
+    val_split, val_batch = material.settings.val_split, material.evaluation_batch(config.batch)
     metrics, tag_metrics = stage_metrics(training.config, material.heads)
     return StagePlan(
         name=name,

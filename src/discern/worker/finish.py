@@ -128,11 +128,11 @@ def final_tables(plan: TrainingPlan, training: Training) -> dict[str, dict[str, 
     if stage.soup is not None and not training.world.leads:
         follow_soup(training, _chosen_by(training, stage))
     training.world.spread_(list(training.model.state_dict().values()))
-    filled = answer_untrained(training, stage.batch_size)
+    filled = answer_untrained(training, stage.batch)
     if filled:
         plan.choices[CHOICE] = filled
     return {
-        split: _evaluate(training, split, stage.batch_size)
+        split: _evaluate(training, split, stage.batch)
         for split in ("val", "test")
         if len(training.material.positions(split))
     }
@@ -144,7 +144,7 @@ def _chosen_by(training: Training, stage: StageConfig) -> Callable[[], Mapping[s
     metrics, tag_metrics = stage_metrics(training.config, heads)
 
     def figures() -> Mapping[str, float]:
-        tables = _evaluate(training, split, stage.batch_size)
+        tables = _evaluate(training, split, stage.batch)
         record = joint_record(tables, heads, metrics=metrics, tag_metrics=tag_metrics)
         return joint_figures(record, heads)
 

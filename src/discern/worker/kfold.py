@@ -107,6 +107,8 @@ def plan_folds(request: Request, console: Console) -> FoldedRequest:
             "a cross-validation holds out every fold in turn", where="data.held_fold",
             got=data.held_fold, hint="`discern train` with data.held_fold runs one of them",
         )  # fmt: skip
+    for stage in config.stages.values():
+        _ = stage.batch  # one number for all folds
     scanned = scan(data, console, folds=True)
     numbers = np.unique(np.asarray(scanned.manifest.fold))
     record = config.identity()

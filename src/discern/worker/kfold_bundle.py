@@ -108,7 +108,7 @@ def _material(config: RunConfig, scanned: ScannedData, preprocess: Preprocess) -
 
 def _accuracy(config: RunConfig, material: Material, model: Classifier) -> float:
     device = material.settings.device
-    batch_size = material.evaluation_batch(list(config.training_stages.values())[-1].batch_size)
+    batch_size = material.evaluation_batch(list(config.training_stages.values())[-1].batch)
     with material.evaluation_feed("test", batch_size) as feed:
         table = evaluate(model.to(device), feed, classes=material.manifest.classes, device=device)
     return float(score_record(table)["accuracy"])

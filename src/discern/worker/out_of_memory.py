@@ -22,11 +22,12 @@ from discern.worker.plan import TrainingPlan
 
 @contextlib.contextmanager
 def memory_told(
-    plan: TrainingPlan, model: Classifier, run: str, stage: Callable[[], str] = str
+    plan: TrainingPlan, model: Classifier, run: str | None, stage: Callable[[], str] = str
 ) -> Iterator[None]:
     """Running out of memory inside is a RunError that says what was tried and what would fit.
 
-    `stage` gives the name of the stage in progress; the first one where there is none yet.
+    `run` None: there is none yet. `stage` gives the name of the stage in progress; the first one
+    where there is none yet.
     """
     try:
         yield
@@ -38,7 +39,7 @@ def memory_told(
         precision = plan.choices.get("precision", {}).get("value", "precision still being chosen")
         if isinstance(error, ScoringMemoryError):
             asked = config.compute.eval_batch_size
-            images = evaluation_batch(config.stages[name].batch_size, asked)
+            images = evaluation_batch(config.stages[name].batch, asked)
             passes, hint = f"evaluation passes of {images}", smaller_scoring(run, images)
         else:
             passes = _passes(config.stages[name], plan.world.ranks)
@@ -46,7 +47,7 @@ def memory_told(
         peak = in_words(peak_bytes(device.torch_device))
         raise RunError(
             "the device's memory does not suffice; what was saved stays",
-            where=f"{run}, stage {name}, on {device}",
+            where=f"{'' if run is None else run + ', '}stage {name}, on {device}",
             got=f"{config.model.name}, {passes}, {precision}, a peak of {peak}",
             hint=hint,
         ) from error
@@ -74,37 +75,40 @@ def scoring_memory_told(name: str, device: DeviceChoice, images: int) -> Iterato
         ) from error
 
 
-def smaller_scoring(run: str, images: int) -> str:
+def smaller_scoring(run: str | None, images: int) -> str:
     """The command that goes on with the run in evaluation passes of half of `images`."""
     if images == 1:
         return "choose a smaller image size (--img-size) or network, with --fresh"
-    return f"discern train --resume {run} --set compute.eval_batch_size={images // 2}"
+    words = f"--set compute.eval_batch_size={images // 2}"
+    return words if run is None else f"discern train --resume {run} {words}"
 
 
 def images_a_pass(stage: StageConfig, ranks: int = 1) -> int:
     """Images of one forward pass: those of an update, divided among the ranks and their passes."""
-    return -(-stage.batch_size // (ranks * stage.grad_accum_steps))
+    return -(-stage.batch // (ranks * stage.grad_accum_steps))
 
 
 def _passes(stage: StageConfig, ranks: int) -> str:
-    return f"batch {images_a_pass(stage, ranks)} on the device ({stage.batch_size} an update)"
+    return f"batch {images_a_pass(stage, ranks)} on the device ({stage.batch} an update)"
 
 
-def smaller_plan(config: RunConfig, name: str, model: Classifier, run: str, ranks: int = 1) -> str:
+def smaller_plan(
+    config: RunConfig, name: str, model: Classifier, run: str | None, ranks: int = 1
+) -> str:
     """The command that goes on with the run in less memory: half the images a pass, recomputation.
 
-    Updates stay those of the same number of images.
+    Updates stay those of the same number of images. Without a run, the flags alone.
     """
     stage = config.stages[name]
-    words = ["discern", "train", "--resume", run]
+    words: list[str] = []
     if images_a_pass(stage, ranks) > 1:
-        passes = min(2 * stage.grad_accum_steps, stage.batch_size)
+        passes = min(2 * stage.grad_accum_steps, stage.batch)
         if len(config.stages) == 1:
             words += ["--grad-accum-steps", str(passes)]
         else:
             words += ["--set", f"stages.{name}.grad_accum_steps={passes}"]
     recompute = not config.compute.grad_checkpointing and can_recompute(model)
     words += ["--grad-checkpointing"] if recompute else []
-    if len(words) == 4:
+    if not words:
         return "choose a smaller image size (--img-size) or network, with --fresh"
-    return " ".join(words)
+    return " ".join(words if run is None else ["discern", "train", "--resume", run, *words])

@@ -125,7 +125,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         device=device,
         workers=max(1, usable_cores() // world.ranks) if workers is None else workers,
         threads=threads,
-        identity=_identity(resolved.config, scanned),
+        identity=_identity(resolved.config, scanned, check=check),
         chosen_on_reported=chosen_on_reported,
         check=check,
         world=world,
@@ -137,7 +137,7 @@ def _typical_side(scanned: ScannedData) -> int:
     return min(facts.median_height, facts.median_width)
 
 
-def _identity(config: RunConfig, scanned: ScannedData) -> str:
+def _identity(config: RunConfig, scanned: ScannedData, *, check: bool) -> str:
     """What makes two requests the same: the config without names, the images, the weights file."""
     record = config.identity()
     for key in ("source", "source_args", "val", "test", "root", "workers"):
@@ -145,7 +145,8 @@ def _identity(config: RunConfig, scanned: ScannedData) -> str:
     weights = config.model.weights or ""
     if weights.endswith(".safetensors") and Path(weights).is_file():
         record["model"]["weights"] = hash_file(Path(weights))
-    return hash_json({"config": record, "images": scanned.manifest.hash})
+    smoke = {"check": True} if check else {}
+    return hash_json({"config": record, "images": scanned.manifest.hash, **smoke})
 
 
 def build_network(plan: TrainingPlan, *, filled: bool = True) -> BuiltModel:

@@ -79,7 +79,7 @@ def check_batches(config: RunConfig, material: Material, world: World) -> None:
     count = len(material.positions("train"))
     for name, stage in config.training_stages.items():
         sampler = material.sampler(stage.sampler.name, stage.sampler.args, stage.epoch_size)
-        order = training_order(count, stage.batch_size, seed=0, epoch=0, sampler=sampler)
+        order = training_order(count, stage.batch, seed=0, epoch=0, sampler=sampler)
         try:
             order.of_rank(world.rank, world.ranks)
         except ConfigError as error:
@@ -102,9 +102,9 @@ def rank_lines(config: RunConfig, devices: list[str], world: World) -> list[str]
         return []
     lines = [f"{world.ranks} ranks by {world.backend} on {', '.join(dict.fromkeys(devices))}"]
     for name, stage in config.training_stages.items():
-        low, high = stage.batch_size // world.ranks, -(-stage.batch_size // world.ranks)
+        low, high = stage.batch // world.ranks, -(-stage.batch // world.ranks)
         each = f"{low}" if low == high else f"{low} or {high}"
-        lines.append(f"{name}: batches of {stage.batch_size} images, {each} on each rank")
+        lines.append(f"{name}: batches of {stage.batch} images, {each} on each rank")
     return lines
 
 

@@ -23,7 +23,8 @@ def _short(stage: StageConfig) -> StageConfig:
         update={
             **dict.fromkeys(LENGTHS),
             "epochs": EPOCHS,
-            "epoch_size": BATCHES * stage.batch_size,
+            # A batch that is still to be chosen: the epoch is cut when it is.
+            "epoch_size": None if stage.batch_size == "auto" else BATCHES * stage.batch,
             "warmup_epochs": min(1.0, stage.warmup_epochs),
             "close_aug": min(1, stage.close_aug),
         }
@@ -32,10 +33,10 @@ def _short(stage: StageConfig) -> StageConfig:
 
 def scored_images(config: RunConfig) -> int:
     """How many images of each split a check scores."""
-    return BATCHES * max(stage.batch_size for stage in config.training_stages.values())
+    return BATCHES * max(stage.batch for stage in config.training_stages.values())
 
 
 def overfit_images(config: RunConfig) -> int | None:
     """The few images that are trained on and scored, if the config asks for that."""
     batches, first = config.data.overfit_batches, next(iter(config.training_stages.values()))
-    return None if batches is None else batches * first.batch_size
+    return None if batches is None else batches * first.batch

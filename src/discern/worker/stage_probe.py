@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from discern.base.seeds import derive_seed
-from discern.compute.device import seed_everything
+from discern.compute.device import autocast, seed_everything
 from discern.compute.memory import peak_bytes
 from discern.config.schema import StageConfig
 from discern.models.classifier import train_mode
@@ -45,6 +45,7 @@ class StageNeed:
     kept: int
     in_epochs: bool = True  # only such a stage is shortened
     time_s: float | None = None  # of a stage whose length is a time
+    rank_peaks: tuple[int, ...] = ()  # of several ranks
 
     @property
     def epoch_s(self) -> float:
@@ -99,7 +100,7 @@ def _probe(training: Training, name: str, stage: StageConfig, index: int) -> Sta
         step_s = (time.perf_counter() - began) / PROBE_STEPS
         trial.model.eval()
         began, seen = time.perf_counter(), 0
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(device, plan.rules.amp_dtype):
             for batch in plan.val_feed.epoch(0):
                 state.network(batch.images)
                 seen += 1

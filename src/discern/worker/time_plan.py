@@ -6,6 +6,7 @@ run and reread on resume, so that the schedule is always that of the same total.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from discern.base.errors import ConfigError
+from discern.base.names import counted
 from discern.compute.memory import in_words
+from discern.compute.world import World
 from discern.config.schema import RunConfig
 from discern.models.catalogue import BuiltModel
 from discern.training.material import Material
@@ -58,6 +61,7 @@ class TimePlan:
                 "seconds": round(need.seconds, 3),
                 "memory_bytes": need.peak_bytes,
                 "checkpoint_bytes": need.checkpoint_bytes,
+                **({"rank_memory_bytes": list(need.rank_peaks)} if need.rank_peaks else {}),
             }
             for need in self.needs
         ]
@@ -74,13 +78,45 @@ class TimePlan:
     def lines(self) -> list[str]:
         """For people: a line a stage, and the sum."""
         told = [
-            f"plan     {need.name}: {need.epochs} epochs, {need.steps} steps, "
-            f"{duration(need.seconds)}, peak memory {in_words(need.peak_bytes)}"
+            f"plan     {need.name}: {counted(need.epochs, 'epoch')}, "
+            f"{counted(need.steps, 'step')}, {duration(need.seconds)}, "
+            f"peak memory {_peaks(need)}"
             for need in self.needs
         ]
         budget = "" if self.budget_s is None else f" of a budget of {duration(self.budget_s)}"
         disk = f"disk {in_words(self.disk_bytes)} for checkpoints, report and model"
         return [*told, f"plan     in all {duration(self.seconds)}{budget}; {disk}"]
+
+
+def _peaks(need: StageNeed) -> str:
+    """The peak, or that of each rank."""
+    if len(need.rank_peaks) < 2:
+        return in_words(need.peak_bytes)
+    each = (f"{in_words(peak)} on rank {rank}" for rank, peak in enumerate(need.rank_peaks))
+    return ", ".join(each)
+
+
+def of_all_ranks(world: World, needs: Sequence[StageNeed]) -> list[StageNeed]:
+    """The same needs on every rank: of the slowest one in each, and every rank's peak."""
+    if world.alone:
+        return list(needs)
+    own = [[need.step_s, need.evaluation_s, need.steps, need.peak_bytes] for need in needs]
+    told = [json.loads(one) for one in world.gather(json.dumps(own).encode())]
+    joined = []
+    for place, need in enumerate(needs):
+        steps_s, evaluations_s, steps, peaks = zip(*(one[place] for one in told), strict=True)
+        joined.append(
+            replace(
+                need,
+                step_s=max(steps_s),
+                evaluation_s=max(evaluations_s),
+                steps=min(steps),
+                epochs=min(need.epochs, -(-min(steps) // need.batches)),
+                peak_bytes=max(peaks),
+                rank_peaks=tuple(peaks),
+            )
+        )
+    return joined
 
 
 def duration(seconds: float) -> str:
@@ -139,21 +175,16 @@ def plan_time(
 ) -> tuple[TrainingPlan, TimePlan]:
     """Probe every stage; gives the plan with epochs that fit the budget, and what it needs.
 
-    `started`: the command's own
-    start on the monotonic clock: what has passed counts. Raises ConfigError.
+    All ranks measure at once, in the steps that they share: the slowest one's time counts.
+    `started`: the command's own start on the monotonic clock: what has passed counts. Raises
+    ConfigError.
     """
     built, material, on_features = parts
-    if not plan.world.alone:
-        raise ConfigError(
-            "a budget is measured on one rank so far",
-            where="compute.budget",
-            got=f"{plan.world.ranks} ranks",
-            expected="one, or a length of the stages in minutes",
-        )
-    device = plan.device.torch_device
-    if "precision" not in plan.choices:
+    device, world = plan.device.torch_device, plan.world
+    if "precision" not in plan.choices and world.leads:
         value, reason = probe_precision(plan.config, built.model, material, device)
         plan.choices["precision"] = {"value": value, "reason": reason}
+    plan.choices.update(world.tell(plan.choices))
     training = Training(
         config=plan.config,
         model=built.model,
@@ -161,14 +192,15 @@ def plan_time(
         device=device,
         precision=plan.choices["precision"]["value"],
         on_features=on_features,
+        world=world,
     )
-    needs = probe_stages(training)
+    needs = of_all_ranks(world, probe_stages(training))
     weights = sum(t.nbytes for t in built.model.state_dict().values())
     budget = plan.config.compute.budget
     if budget is None:
         return plan, TimePlan(tuple(needs), weights)
     seconds = budget_seconds(budget)
-    left = _PLANNED_SHARE * (seconds - (time.monotonic() - started))
+    left = world.tell(_PLANNED_SHARE * (seconds - (time.monotonic() - started)))
     epochs = fit_epochs(needs, left)
     plan.choices["budget"] = {"seconds": seconds, "epochs": epochs, "asked": _epochs(plan.config)}
     fitted = tuple(need.of_epochs(epochs.get(need.name, need.epochs)) for need in needs)

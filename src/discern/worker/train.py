@@ -32,6 +32,8 @@ from discern.training.stages import (
     probe_precision,
     run_stages,
 )
+from discern.worker.batch_choice import CHOICE as BATCHES
+from discern.worker.batch_choice import choose_batches, with_batches
 from discern.worker.branch import branch_run
 from discern.worker.finish import final_tables, finish_run, last_training
 from discern.worker.out_of_memory import memory_told
@@ -96,10 +98,12 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
     with plan.world:
         run = _agreed_run(named or same_request(request, plan, root), plan, root)
         if run is not None:
+            plan = with_batches(plan, (run.record.get("choices") or {}).get(BATCHES) or {})
             check_same(plan, run)
             run = _agreed_run(_branched(request, run, plan, console), plan, root) or run
             plan.choices.update(run.record.get("choices") or {})
             plan = apply_budget(plan)
+        plan = choose_batches(plan, console)
         parts = chosen_by_first(
             plan.world, plan.choices, lambda: _prepare(plan, run, root, console)
         )
@@ -107,11 +111,12 @@ def train(request: Request, console: Console) -> dict[str, Any] | None:
         _announce(plan, built, material, run, console)
         dry = bool(request.arguments.get("dry_run"))
         if dry or (plan.config.compute.budget is not None and "budget" not in plan.choices):
-            plan, times = plan_time(plan, parts[:3], started)
+            with memory_told(plan, built.model, None):
+                plan, times = plan_time(plan, parts[:3], started)
             for line in times.lines():
                 console.say(line)
             if dry:
-                return times.record()
+                return times.record() if plan.world.leads else None
         writer = _open_writer(request, plan, run, root) if plan.world.leads else None
         with writer or contextlib.nullcontext(), telling_the_cause():
             resumed = run is not None

@@ -7,10 +7,8 @@ Images are random and stand on the device before the clock starts: decoding and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import nn
 
 from discern.base.errors import ConfigError, RunError
 from discern.compute.device import AMP_TYPES, DeviceChoice
+from discern.compute.memory import is_out_of_memory, peak_meter
 from discern.models.known_facts import InferenceSpeed
 
 # As many as MXNet's benchmark_score.py: 5 to warm up, 10 timed.
@@ -67,10 +66,12 @@ def measure_speed(model: nn.Module, test: SpeedTest, batch_size: int) -> Inferen
             torch.cuda.synchronize(device)
 
     try:
-        with _peak_memory(device) as peak_mb:
+        with peak_meter(device) as peak:
             images = torch.rand(shape, device=device).to(memory_format=layout)
             seconds = _time(forward)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise RunError(
             "the memory does not suffice for this batch",
             where="--batch-size",
@@ -90,7 +91,7 @@ def measure_speed(model: nn.Module, test: SpeedTest, batch_size: int) -> Inferen
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
-        peak_mb=peak_mb(),
+        peak_mb=peak() / 1e6,
         torch=torch.__version__,
     )
 
@@ -105,27 +106,3 @@ def _time(forward: Callable[[], None]) -> list[float]:
         forward()
         seconds.append(time.perf_counter() - started)
     return seconds
-
-
-@contextmanager
-def _peak_memory(device: torch.device) -> Iterator[Callable[[], float]]:
-    """Gives a function that tells the most memory used since, in 10**6 bytes."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: torch.cuda.max_memory_allocated(device) / 1e6
-        return
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # 5 sets the high-water mark back to what is used now (proc(5), clear_refs).
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        yield lambda: _high_water(status.read_text(encoding="ascii", errors="replace"))
-        return
-    import resource
-
-    # Other systems know the high-water mark of the process's whole life only, in bytes.
-    yield lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def _high_water(status: str) -> float:
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from discern.base.errors import ConfigError
+from discern.base.names import did_you_mean
 from discern.config.schema.section import Section, Spec
 from discern.config.stage_lengths import DEFAULT_EPOCHS, LENGTHS
 
@@ -60,7 +62,10 @@ class StageConfig(Section):
     source: str | None = Field(
         None, description="of a predict stage: images of its own, as DATA; default: each split"
     )
-    batch_size: int = Field(128, ge=1, description="images per step, over all devices")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        128,
+        description="images per update, over all devices; auto: the most that fit, found once",
+    )
     optimizer: Spec = Field(
         default_factory=lambda: Spec(name="adamw"),
         description="adamw, sgd, muon, ... and arguments",
@@ -178,6 +183,28 @@ class StageConfig(Section):
         if isinstance(value, dict) and all(value.get(key) is None for key in LENGTHS):
             return {**value, "epochs": DEFAULT_EPOCHS}
         return value
+
+    @property
+    def batch(self) -> int:
+        """Images of an update. Raises ConfigError while `auto` is still to be chosen."""
+        if self.batch_size == "auto":
+            raise ConfigError(
+                "the batch size is not known yet",
+                where="stages.*.batch_size",
+                got="auto",
+                expected="a whole number",
+                hint="`discern train --batch-size auto --dry-run` finds one",
+            )
+        return self.batch_size
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _images_or_auto(cls, value: Any) -> Any:
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        near = did_you_mean(value, ["auto"]) if isinstance(value, str) else None
+        msg = "a whole number of images, or auto" + (f"; {near}" if near else "")
+        raise ValueError(msg)
 
     @model_validator(mode="before")
     @classmethod
