@@ -28,7 +28,7 @@ from discern.track.metrics_buckets import read_buckets
 from discern.track.metrics_log import MetricsLog, read_series
 
 RUNS, SERIES, POINTS, BUCKETS = 100, 20, 10_000, 1_000
-# Milliseconds for all runs, of the issue.
+# Milliseconds for all runs together.
 GOALS = {"index": 20.0, "no index": 60.0, "buckets": 60.0}
 
 

@@ -41,7 +41,7 @@ from discern.data.sources import FileSource
 from discern.data.tar_shards import list_shards
 
 SIDE, QUALITY = 256, 90
-# Of the issue: wall, CPU and wall ratios.
+# Goals: wall, CPU and wall ratios.
 GOALS = {"pass-through / tarfile": 0.8, "scaled / PIL": 1.2, "second thread": 1.85}
 
 

@@ -32,7 +32,7 @@ from discern.track.metrics_log import read_series
 from discern.track.run import create_run
 
 CALLS = {"ours": 20_000, "ten": 20_000, "tensorboard": 2_000, "mlflow": 500}
-# Of the issue: microseconds a scalar on a fast machine, and calls a second as ratios.
+# Goals: microseconds a scalar on a fast machine, and calls a second as ratios.
 GOAL_US, GOAL_TENSORBOARD, GOAL_MLFLOW = 1.0, 35.0, 250.0
 NAMES = [f"figure {number}" for number in range(10)]
 
