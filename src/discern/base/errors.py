@@ -72,6 +72,18 @@ class ConfigError(DiscernError):
     exit_code = USAGE
 
 
+class UnknownItem(ConfigError, AttributeError):
+    """A name that is no item of lazy configs; an AttributeError too, as `hasattr` expects."""
+
+
+class UsedItem(ConfigError, ValueError):
+    """An item set after its value was used: whoever used it would not learn of the new one."""
+
+
+class ItemError(ConfigError):
+    """An item without a value, or one that needs itself."""
+
+
 class DataError(DiscernError):
     """Images, tables, manifests or packed files that cannot be used as they are."""
 

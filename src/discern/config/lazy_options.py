@@ -1,7 +1,7 @@
 """What a class of lazy configs declares: its items, and the functions that compute them.
 
-Owns the errors of a wrong item, and how a function is called: with the configs, with nothing, or
-with the values of items that were listed.
+Owns how a function is called: with the configs, with nothing, or with the values of items that were
+listed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, UnknownItem
 from discern.base.names import did_you_mean
 
 MISSING: Final = object()
 # Names that say a first parameter is the configs, where it has no annotation.
 _CONFIGS_NAMES: Final = frozenset({"c", "conf", "config", "configs"})
 _NOT_VALUES: Final = (types.FunctionType, classmethod, staticmethod, property, type)
-
-
-class UnknownItem(ConfigError, AttributeError):
-    """A name that is no item; an AttributeError too, as `hasattr` expects."""
-
-
-class UsedItem(ConfigError, ValueError):
-    """An item set after its value was used: whoever used it would not learn of the new one."""
-
-
-class ItemError(ConfigError):
-    """An item without a value, or one that needs itself."""
 
 
 @dataclass(frozen=True, slots=True)

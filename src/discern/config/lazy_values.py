@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, ItemError, UsedItem
 from discern.base.names import did_you_mean
 from discern.config.lazy_options import (
     MISSING,
     Declared,
-    ItemError,
     Option,
     Registry,
-    UsedItem,
     can_be_made_of_configs,
 )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, ItemError, UnknownItem, UsedItem
 from discern.config.lazy import (
     BaseConfigs,
     aggregate,
@@ -21,7 +21,6 @@ from discern.config.lazy import (
     override,
     watch,
 )
-from discern.config.lazy_options import ItemError, UnknownItem, UsedItem
 from discern.config.lazy_record import flat, given_again, hyperparams_of, items_record
 
 
