@@ -252,7 +252,8 @@ def _tell(
     console.result(console.paint(score, "bold"))
     rate = len(first) / seconds
     top5 = "" if metrics["top5"] is None else f"top-5 {metrics['top5']:.4f}, "
-    console.say(f"  {top5}loss {metrics['loss']}, {rate:.0f} img/s")
+    loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
+    console.say(f"  {top5}loss {loss}, {rate:.0f} img/s")
     further = further_figures(metrics)
     if further is not None:
         console.say(f"  {further}")

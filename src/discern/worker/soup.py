@@ -105,7 +105,10 @@ def _candidates(
 def soup_line(record: Mapping[str, Any]) -> str:
     """What the terminal shows of the choice."""
     name = record["monitor"]
-    reached, alone = record["figures"].get(name), record["best_alone"].get(name)
+    reached, alone = (
+        "none" if value is None else f"{value:.4f}"
+        for value in (record["figures"].get(name), record["best_alone"].get(name))
+    )
     told = f"{name} {reached} against {alone} of the best alone"
     steps = ", ".join(map(str, record["steps"]))
     if record["kept"]:
