@@ -13,6 +13,7 @@ from discern_process import discern, make_images
 
 from discern.feed.order import training_order
 from discern.track.metrics_read import read_all
+from discern.track.writers.event_writer import group_and_tag
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--model", "mlp", "--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -84,10 +85,14 @@ def test_event_files_hold_every_figure_at_its_step(trained):
 
     runs, _, _ = trained
     folder = runs / "digits" / "one"
-    events = EventAccumulator(str(folder / "events"), size_guidance={"scalars": 0})
-    events.Reload()
+    events = {}
+    for group in ("", "train", "val"):
+        place = str(folder / "events" / group)
+        events[group] = EventAccumulator(place, size_guidance={"scalars": 0})
+        events[group].Reload()
     for name, points in read_all(folder).items():
-        found = events.Scalars(name)
+        group, tag = group_and_tag(name)
+        found = events[group].Scalars(tag)
         assert points.steps.tolist() == [event.step for event in found]
         assert np.allclose(points.values, [event.value for event in found], rtol=1e-6)
 

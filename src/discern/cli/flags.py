@@ -275,6 +275,14 @@ FLAGS: tuple[Flag, ...] = (
         "Run",
         ("train", "eval"),
     ),
+    Flag(
+        "--writer",
+        "tracking.writers",
+        "names",
+        "figures go there, too: sqlite, jsonl, csv, ...; may be given again",
+        (),
+        "Run",
+    ),
     Flag("--log-every", "tracking.log_every", "int", "steps between readings", (), "Run"),
     Flag(
         "--time-limit", "tracking.time_limit", "text", "end the run after 90s, 20m, 1h", (), "Run"

@@ -105,6 +105,8 @@ def resume_run(path: Path) -> RunWriter:
         if (path / CHECKPOINTS).is_dir():
             sweep_temporaries(path / CHECKPOINTS)
         attempts = [dict(attempt) for attempt in run.record["attempts"]]
+        if attempts and run.record.get("problems"):
+            attempts[-1]["problems"] = run.record["problems"]
         if attempts and attempts[-1].get("end") is None:
             attempts[-1]["status"] = run_end = _end_of(run)
             attempts[-1]["reason"] = f"found {run_end} by the next attempt"
@@ -114,6 +116,7 @@ def resume_run(path: Path) -> RunWriter:
             **run.record,
             **surroundings,
             "status": RUNNING,
+            "problems": [],
             "attempt": holder.fence,
             "attempts": [*attempts, _attempt(holder)],
         }

@@ -174,6 +174,11 @@ class RunWriter:
         events = self._events.problem
         return told if events is None else [*told, events]
 
+    def keep_problems(self) -> None:
+        """Write the problems of the moment into `run.json`, if it can be written at all."""
+        with contextlib.suppress(RunError):  # it is the same disk: the end of the run tells
+            self._write({"problems": self.problems()})
+
     def finish(
         self,
         status: str,

@@ -55,7 +55,8 @@ class RunOutlet:
     """Writes into the run at `folder`: `log` gets points at once, `writers` by name from a thread.
 
     A writer that raises is left out from then on; `warn` is told once, `problems` keeps it. The
-    caller closes `log`, which may be None for none.
+    caller closes `log`, which may be None for none. `drops_when_full`: points that a full disk does
+    not take for too long are lost and told, instead of being raised in the caller's loop.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class RunOutlet:
         log: MetricsLog | None,
         writers: Mapping[str, TrackWriter],
         warn: Callable[[str], None],
+        *,
+        drops_when_full: bool = True,
     ) -> None:
         self._log = log
         self._artifacts = ArtifactFiles(folder)
@@ -75,8 +78,7 @@ class RunOutlet:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if log is not None:
-            # Training goes on, whatever becomes of its figures; `problems` tells what was lost.
-            log.drops_when_full = True
+            log.drops_when_full = drops_when_full
         if writers:
             self._thread = threading.Thread(target=self._run, name="writers", daemon=True)
             self._thread.start()
@@ -119,6 +121,11 @@ class RunOutlet:
     def problems(self) -> list[str]:
         """What is not being written, and why."""
         return [f"{name}: {text}" for name, text in self._problems.items()]
+
+    def report(self, name: str, error: Exception) -> None:
+        """Tell that the writer `name` does not write: because of `error`."""
+        what = error.what if isinstance(error, DiscernError) else str(error)
+        self._tell(name, f"stopped by {type(error).__name__}: {what}")
 
     def rewind(self, step: int) -> None:
         """Training goes on from `step`: figures of later steps do not count any more."""
@@ -174,13 +181,13 @@ class RunOutlet:
         # A writer may be anybody's: whatever it raises must not end the training.
         except Exception as error:  # noqa: BLE001
             del self._writers[name]
-            what = error.what if isinstance(error, DiscernError) else str(error)
-            self._tell(name, f"stopped by {type(error).__name__}: {what}")
+            self.report(name, error)
 
     def _tell(self, name: str, text: str) -> None:
-        if name not in self._problems:
-            self._warn(f"the writer '{name}': {text}; training goes on")
+        is_new = name not in self._problems
         self._problems[name] = text
+        if is_new:
+            self._warn(f"the writer '{name}': {text}; training goes on")
 
     def _forget_in_child(self) -> None:
         """In a forked child: files, connections and what waits belong to the parent."""

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.config.schema import TrackingConfig
 from discern.track.run import RunWriter
+from discern.track.tracker_outlet import AddPoint
+from discern.track.writers.names import open_outlet
 from discern.training.callbacks import Callback, Place
 from discern.training.stock.bottleneck import Bottleneck
 from discern.training.stock.names import open_callback
 from discern.training.stock.time_limit import TimeLimit
 
 
-class RunRecorder:
-    """The trainer's recorder that writes into a run folder."""
+def writer_names(tracking: TrackingConfig) -> list[str]:
+    """The writers besides the run's own log, each once."""
+    events = ["tensorboard"] if tracking.tensorboard else []
+    return list(dict.fromkeys([*events, *tracking.writers]))
 
-    def __init__(self, writer: RunWriter, console: Console) -> None:
+
+class RunRecorder:
+    """The trainer's recorder that writes into a run folder, and through the `writers` named.
+
+    Without the writer `tensorboard` the run gets no event files. Raises ConfigError for a writer
+    that is not known or not installed.
+    """
+
+    def __init__(self, writer: RunWriter, console: Console, writers: Sequence[str] = ()) -> None:
         self._writer = writer
         self._console = console
+        if "tensorboard" not in writers:
+            writer.events = None
+        # A full disk is an error of a training: its checkpoints need the same disk.
+        self._outlet = open_outlet(writer, writers, self.warn, drops_when_full=False)
+        self._series: dict[str, AddPoint] = {}
 
     def record(self, step: int, readings: dict[str, float]) -> None:
-        """Add each figure to its series, and to the event files if the run has them."""
+        """Add each figure to its series."""
+        moment = time.time()
         for name, value in readings.items():
-            self._writer.metrics.add(name, step, value)
-            if self._writer.events is not None:
-                self._writer.events.add_scalar(name, value, step)
+            add = self._series.get(name)
+            if add is None:
+                add = self._series[name] = self._outlet.series(name)
+            add(step, float(value), moment)
         if "val/accuracy" in readings:
             self._writer.log(
                 f"step {step}: val accuracy {readings['val/accuracy']:.4f}, "
                 f"loss {readings['val/loss']:.4f}"
             )
+
+    def distribution(self, name: str, step: int, values: NDArray[Any]) -> None:
+        """Hand flat `values` to the writers that keep distributions."""
+        self._outlet.distribution(name, step, time.time(), values)
 
     def flush(self) -> None:
         """Make what was recorded durable."""
@@ -39,9 +66,7 @@ class RunRecorder:
 
     def rewind(self, step: int) -> None:
         """Later points no longer count: training goes on from `step`."""
-        self._writer.metrics.rewind(step)
-        if self._writer.events is not None:
-            self._writer.events.rewind(step)
+        self._outlet.rewind(step)
         self._writer.log(f"going on from step {step}")
 
     def say(self, text: str) -> None:

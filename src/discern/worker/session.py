@@ -12,7 +12,12 @@ from discern.training.recorder import NoRecorder, Recorder
 from discern.training.trainer import Session
 from discern.worker.plan import TrainingPlan
 from discern.worker.rank_plan import run_folder_of
-from discern.worker.recording import RunRecorder, attach_callbacks, open_callbacks
+from discern.worker.recording import (
+    RunRecorder,
+    attach_callbacks,
+    open_callbacks,
+    writer_names,
+)
 from discern.worker.terminal import EpochLines
 
 
@@ -29,7 +34,7 @@ def open_session(
     store = None
     callbacks: list[Callback] = []
     if writer is not None:
-        recorder = RunRecorder(writer, console)
+        recorder = RunRecorder(writer, console, writer_names(plan.config.tracking))
         store = CheckpointStore(folder, warn=recorder.warn, check_fence=writer.check_fence)
         callbacks = [EpochLines(console), *open_callbacks(plan.config.tracking)]
         attach_callbacks(callbacks, writer.path, console)

@@ -23,6 +23,7 @@ from discern.track.run import (
     runs_root,
 )
 from discern.track.run_reference import split_reference
+from discern.track.writers.names import check_writers
 from discern.training.accord import StopRequest
 from discern.training.material import Material
 from discern.training.monitor import open_monitor
@@ -139,6 +140,7 @@ def _prepare(plan: TrainingPlan, run: Run | None, root: Path, console: Console) 
     check_batches(plan.config, material, plan.world)
     plan_metrics(plan)
     open_callbacks(plan.config.tracking)  # a misspelled one is told before any work
+    check_writers(plan.config.tracking.writers, where="tracking.writers")
     begun = run is not None and "choices" in run.record
     on_features = choose_stage_features(plan, built.model, material, begun=begun)
     find_starts(plan, root, console)

@@ -17,6 +17,11 @@ class TrackingConfig(Section):
     checkpoint_every_s: float = Field(300.0, gt=0.0, description="seconds between checkpoints")
     log_every: int = Field(50, ge=1, description="steps between readings")
     tensorboard: bool = Field(True, description="write TensorBoard event files")
+    writers: list[str] = Field(
+        default_factory=list,
+        description="further places for figures: sqlite, jsonl, csv, wandb, mlflow, or an import "
+        "path; the run's own log is always written",
+    )
     metrics: list[Spec] = Field(
         default_factory=list,
         description="further figures of the final scores: macro_f1, mcc, auc, ... and arguments",

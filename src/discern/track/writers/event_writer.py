@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from discern.base.errors import RunError
 from discern.track.event_files import EventFiles
 from discern.track.tracked_records import Artifact, Distribution, Point, Record
 
+# Of these TensorBoard draws one chart with a line for each, where a figure is of several.
+SPLITS: Final = ("train", "val", "test")
+
+
+def group_and_tag(name: str) -> tuple[str, str]:
+    """Where a figure goes: `val/accuracy` is `accuracy` of the group `val`, others have none."""
+    split, slash, rest = name.partition("/")
+    return (split, rest) if slash and rest and split in SPLITS else ("", name)
+
 
 class EventWriter:
     """Scalars, histograms, images and texts; tensors and values of samples have no place there.
+
+    Figures of a split are a group of their own: see `group_and_tag`.
 
     `events` may be the run's, which closes them, too, and tells their `problem`.
     """
@@ -20,7 +33,8 @@ class EventWriter:
         """One event a record. Raises RunError once events cannot be written."""
         for record in records:
             if isinstance(record, Point):
-                self._events.add_scalar(record.name, record.value, record.step, time=record.time)
+                group, tag = group_and_tag(record.name)
+                self._events.add_scalar(tag, record.value, record.step, group, record.time)
             elif isinstance(record, Distribution):
                 name, values = record.name, record.values
                 self._events.add_histogram(name, values, record.step, time=record.time)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Final
 
 from discern.base.console import Console
@@ -64,24 +66,73 @@ _WRITERS: Final[dict[str, OpenWriter]] = {
     "wandb": _wandb,
     "mlflow": _mlflow,
 }
+# Those that come with an extra of their own name.
+_LIBRARIES: Final = ("wandb", "mlflow")
 
 
-def open_outlet(run: RunWriter, names: Iterable[str]) -> RunOutlet:
+def check_writers(names: Iterable[str], *, where: str) -> None:
+    """Raise ConfigError for a writer that is not known, or whose library is not installed."""
+    for name in names:
+        if is_import_path(name):
+            open_import_path(name, where=where)
+        elif name != NATIVE and name not in _WRITERS:
+            raise _unknown(name, where)
+        elif name in _LIBRARIES and not sys.modules.get(name) and find_spec(name) is None:
+            raise ConfigError(
+                f"the writer '{name}' needs a library that is not installed",
+                where=where,
+                got=name,
+                hint=f"pip install 'discern[{name}]'",
+            )
+
+
+def open_outlet(
+    run: RunWriter,
+    names: Iterable[str],
+    warn: Callable[[str], None] | None = None,
+    *,
+    drops_when_full: bool = True,
+) -> RunOutlet:
     """An outlet into `run` that also writes through the writers named; the run closes it.
 
     A name is one of this module's, or an import path of a function that takes the RunWriter and
     gives a TrackWriter. The native log, `metrics.bin`, is always written. Raises ConfigError for a
-    name that is not known, or a library that is not installed.
+    name that is not known, or a library that is not installed. Any other writer that cannot be
+    opened, or that fails later, is left out: `warn` (default: log and terminal) is told, and
+    `run.json` keeps it among its problems. `drops_when_full`: see `RunOutlet`.
     """
-    writers = {name: _open_writer(name, run) for name in dict.fromkeys(names) if name != NATIVE}
+    writers, failed = {}, {}
+    for name in dict.fromkeys(names):
+        if name == NATIVE:
+            continue
+        try:
+            writers[name] = _open_writer(name, run)
+        except ConfigError:
+            raise
+        # A writer may be anybody's: whatever it raises must not end the training.
+        except Exception as error:  # noqa: BLE001
+            failed[name] = error
+    tell = warn or _log_and_terminal(run)
 
+    def tell_and_keep(text: str) -> None:
+        tell(text)
+        run.keep_problems()
+
+    outlet = RunOutlet(
+        run.path, run.metrics, writers, tell_and_keep, drops_when_full=drops_when_full
+    )
+    run.join(outlet)
+    for name, why in failed.items():
+        outlet.report(name, why)
+    return outlet
+
+
+def _log_and_terminal(run: RunWriter) -> Callable[[str], None]:
     def warn(text: str) -> None:
         run.log(f"warning: {text}")
         Console().warn(text)
 
-    outlet = RunOutlet(run.path, run.metrics, writers, warn)
-    run.join(outlet)
-    return outlet
+    return warn
 
 
 def _open_writer(name: str, run: RunWriter) -> TrackWriter:
@@ -90,10 +141,14 @@ def _open_writer(name: str, run: RunWriter) -> TrackWriter:
     if is_import_path(name):
         opened: TrackWriter = open_import_path(name, where="writers")(run)
         return opened
+    raise _unknown(name, "writers")
+
+
+def _unknown(name: str, where: str) -> ConfigError:
     known = [NATIVE, *_WRITERS]
-    raise ConfigError(
+    return ConfigError(
         f"there is no writer '{name}'",
-        where="writers",
+        where=where,
         got=name,
         expected=f"{', '.join(known)}, or package.module:name",
         hint=did_you_mean(name, known),
