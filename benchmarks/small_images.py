@@ -39,19 +39,26 @@ SIDE, PAD, BATCH, SEED = 32, 4, 128, 0
 GOAL = 35.0
 
 
-def read_archive(path: Path, count: int) -> NDArray[np.uint8]:
-    """The first `count` training images of the archive of JPEGs, uint8 [N,32,32,3]."""
+def read_archive(
+    path: Path, split: str, count: int | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The (first `count`) images of a split out of the archive of JPEGs, SPLIT/CLASS/NAME.
+
+    uint8 [N,32,32,3], and int64 [N]: the classes numbered by their names' order.
+    """
     from PIL import Image
 
     images: list[NDArray[np.uint8]] = []
+    names: list[str] = []
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             if len(images) == count:
                 break
-            file = archive.extractfile(member) if member.name.startswith("train/") else None
+            file = archive.extractfile(member) if member.name.startswith(f"{split}/") else None
             if file is not None:
                 images.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
-    return np.stack(images)
+                names.append(member.name.split("/")[1])
+    return np.stack(images), np.unique(names, return_inverse=True)[1]
 
 
 def cpu_seconds() -> float:
@@ -143,7 +150,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.data:
-        pixels = read_archive(given.data / "cifar10" / "cifar10_jpeg.tar.gz", given.images)
+        archive = given.data / "cifar10" / "cifar10_jpeg.tar.gz"
+        pixels = read_archive(archive, "train", given.images)[0]
     else:
         shape = (given.images, SIDE, SIDE, 3)
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

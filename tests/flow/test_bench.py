@@ -69,3 +69,13 @@ def test_fewer_images_than_a_batch_are_measured_beside_a_loader_that_drops_the_r
     assert 0 == ended.code, ended.stderr
     timm = [row for row in ended.object["results"] if row["decoder"] == "timm"]
     assert [8, 8] == [row["images"] for row in timm]
+
+
+def test_training_steps_are_measured_for_a_network_named_like_that_of_infer():
+    ended = discern(
+        "bench", "train", "fast_net", "--img-size", "16", "--batch-size", "4", "--forms", "plain",
+        "--steps", "2", "--rounds", "1", "--threads", "1", "--num-classes", "3", "--json",
+    )  # fmt: skip
+    assert 0 == ended.code, ended.stderr
+    (row,) = ended.object["results"]
+    assert 0 < row["images_per_s"]

@@ -23,5 +23,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 
 
 def counted(count: int, noun: str, many: str | None = None) -> str:
-    """`1 thread`, `2 threads`; `many`: the plural that is not made by an s."""
-    return f"{count} {noun if count == 1 else many or noun + 's'}"
+    """`1 thread`, `2,000 threads`; `many`: the plural that is not made by an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

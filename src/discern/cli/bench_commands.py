@@ -87,7 +87,7 @@ def measure_feed(
 
 
 def measure_training(
-    model: Annotated[str, typer.Option("--model", "-m", help="a network's name")],
+    model: Annotated[str, typer.Argument(help="a network's name")],
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="random images in memory; the only kind so far")
     ] = True,

@@ -8,6 +8,7 @@ import typer
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
+from discern.base.names import counted
 from discern.cli.data_flags import CATALYST_SPLIT, LISTS, MERGE, RELABEL, SPLIT, chosen, way_in
 from discern.cli.data_options import (
     OutFlag,
@@ -174,7 +175,7 @@ def list_images(
     with speaking("images found", json=json, quiet=quiet) as (console, progress):
         report = make_lists(prefix, root, **chosen(flags, "list", LISTS), progress=progress)
     for name, count in report.files.items():
-        console.result(f"wrote    {name}: {count:,} images")
+        console.result(f"wrote    {name}: {counted(count, 'image')}")
     console.say(f"classes  {report.classes_file}: {len(report.classes)}")
     for note in report.notes:
         console.say(f"note     {note}")

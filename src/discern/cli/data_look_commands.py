@@ -8,6 +8,7 @@ import typer
 
 from discern.base.console import Console
 from discern.base.errors import CHECK_FAILED, ConfigError
+from discern.base.names import counted
 from discern.cli.data_flags import CATALYST_SCAN, CHECK, chosen, way_in
 from discern.cli.data_options import (
     Data,
@@ -69,14 +70,16 @@ def scan(
 
 def _tell_scan(report: ScanReport, console: Console) -> None:
     console.say(f"data     {report.layout}")
-    files = f"{report.files:,} files, " if report.files != report.images else ""
-    console.say(f"images   {files}{report.images:,} images, {report.unreadable:,} unreadable")
+    files = f"{counted(report.files, 'file')}, " if report.files != report.images else ""
+    console.say(
+        f"images   {files}{counted(report.images, 'image')}, {report.unreadable:,} unreadable"
+    )
     if report.sizes is not None:
         named = {name: f"{height}x{width}" for name, (height, width) in report.sizes.items()}
         sizes = ", ".join(f"{name} {size}" for name, size in named.items())
         console.say(f"sizes    {sizes}; {report.channels} channels")
     for split, count in report.splits.items():
-        console.say(f"{split:<8} {count:,} images")
+        console.say(f"{split:<8} {counted(count, 'image')}")
     largest = sorted(report.classes.items(), key=lambda entry: -entry[1])
     console.table(("class", "images"), largest[:_SHOWN])
     if len(largest) > _SHOWN:
@@ -149,7 +152,9 @@ def check(
         console.say(f"page     {page}")
     if quarantine is not None:
         count = report.write_quarantine(Path(quarantine))
-        console.say(f"list     {quarantine}: {count:,} images to leave out; nothing was deleted")
+        console.say(
+            f"list     {quarantine}: {counted(count, 'image')} to leave out; nothing was deleted"
+        )
     console.emit(report.record())
     return 0 if report.passes(strict=strict) else CHECK_FAILED
 

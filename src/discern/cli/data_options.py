@@ -11,6 +11,7 @@ import typer
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError
+from discern.base.names import counted
 from discern.base.progress_bar import counting_bar
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write_new_manifest(manifest: Manifest, out: str, console: Console) -> None:
     from discern.data.manifest_files import write_manifest
 
     write_manifest(manifest, out)
-    console.say(f"wrote    {out}: {len(manifest):,} images")
+    console.say(f"wrote    {out}: {counted(len(manifest), 'image')}")
 
 
 def check_manifest_name(out: str) -> None:

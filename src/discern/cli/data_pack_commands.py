@@ -9,6 +9,7 @@ import typer
 
 from discern.base.console import Console
 from discern.base.errors import CHECK_FAILED
+from discern.base.names import counted
 from discern.cli.data_flags import PACK, chosen, way_in
 from discern.cli.data_options import Data, read_data, speaking
 from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag
@@ -78,7 +79,9 @@ def _pack_options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _tell_packed(report: PackReport, console: Console) -> None:
     for file in report.files[:_SHOWN]:
-        console.say(f"wrote    {file.name}: {file.images:,} images, {file.size / 1e6:.1f} MB")
+        console.say(
+            f"wrote    {file.name}: {counted(file.images, 'image')}, {file.size / 1e6:.1f} MB"
+        )
     if len(report.files) > _SHOWN:
         console.say(f"and {len(report.files) - _SHOWN} more files")
     for note in report.notes:
@@ -87,8 +90,8 @@ def _tell_packed(report: PackReport, console: Console) -> None:
         console.warn(f"left out: {problem.path}: {problem.text}")
     resumed = f", {report.resumed:,} of them by an earlier pack" if report.resumed else ""
     console.result(
-        f"packed   {report.images:,} images into {report.out}, {report.size / 1e6:.1f} MB, "
-        f"{report.seconds:.1f} s{resumed}"
+        f"packed   {counted(report.images, 'image')} into {report.out}, "
+        f"{report.size / 1e6:.1f} MB, {report.seconds:.1f} s{resumed}"
     )
 
 
@@ -114,7 +117,8 @@ def unpack(
         console.warn(f"left out: {problem.path}: {problem.text}")
     state = "verified first" if report.verified else "without an index to verify against"
     console.result(
-        f"unpacked {report.images:,} images of {len(report.classes)} classes into {out}, {state}"
+        f"unpacked {counted(report.images, 'image')} of "
+        f"{counted(len(report.classes), 'class', 'classes')} into {out}, {state}"
     )
     console.emit(report.record())
     return 0
@@ -136,7 +140,9 @@ def verify(
         console.warn(f"{problem.kind}: {problem.path}: {problem.text}")
     if len(report.problems) > _SHOWN:
         console.warn(f"and {len(report.problems) - _SHOWN} more; --json lists all")
-    verdict = f"{len(report.problems)} problems" if report.problems else "all as they were packed"
-    console.result(f"{report.files:,} files, {report.images:,} images: {verdict}")
+    verdict = (
+        counted(len(report.problems), "problem") if report.problems else "all as they were packed"
+    )
+    console.result(f"{counted(report.files, 'file')}, {counted(report.images, 'image')}: {verdict}")
     console.emit(report.record())
     return CHECK_FAILED if report.problems else 0

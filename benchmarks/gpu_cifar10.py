@@ -1,0 +1,172 @@
+"""Seconds to an accuracy on CIFAR-10 on one GPU: our recipe beside the airbench package.
+
+Both train on the same 50,000 images (decoded before any clock starts) and are scored on the same
+10,000, once, at the end. Arms take turns, a process each, with one training before the clock
+counts, so that start-up, libraries and autotuning stay out of it.
+
+`airbench`  the package's own `train94`; its own clock (whitening and updates, by GPU events), its
+            own score, with views of the test images averaged as its recipe does.
+`discern`   `discern.train` with recipes/cifar10-gpu.yaml; the run's seconds of training.
+
+    pip install airbench
+    python -m benchmarks.gpu_cifar10 --data FOLDER [--rounds 3] [--runs 4]
+    python -m benchmarks.gpu_cifar10 --data FOLDER --arms discern --device cpu --steps 2 --runs 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.small_images import read_archive
+
+# Ours over airbench's median seconds, at a mean accuracy that is not lower.
+GOAL = 0.75
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "cifar10-gpu.yaml"
+CLASSES = 10
+ARMS = ("airbench", "discern")
+
+
+def store_images(data: Path, folder: Path) -> None:
+    """Decode the archive once: `images.npz` for ours, `cifar10/{train,test}.pt` for the peer."""
+    archive = data / "cifar10" / "cifar10_jpeg.tar.gz"
+    arrays: dict[str, np.ndarray] = {}
+    (folder / "cifar10").mkdir()
+    for split, ours in (("train", "train"), ("test", "val")):
+        images, labels = read_archive(archive, split)
+        arrays |= {f"x_{ours}": images, f"y_{ours}": labels}
+        stored = {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
+        torch.save(stored | {"classes": list(range(CLASSES))}, folder / "cifar10" / f"{split}.pt")
+    np.savez(folder / "images.npz", **arrays)
+
+
+def airbench_run(seed: int) -> dict[str, float]:
+    """One training of `train94`, its printed table read back; needs a GPU."""
+    import airbench
+
+    torch.manual_seed(seed)
+    table = io.StringIO()
+    with contextlib.redirect_stdout(table):
+        airbench.train94(run=seed)
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.getvalue().splitlines()]
+    # run, epoch, training loss and accuracy, score, score over several views, seconds so far
+    rows = [row[1:-1] for row in rows if len(row) > 1]
+    trained = [row for row in rows if row[1].isdigit()][-1]
+    scored = next(row for row in rows if row[1] == "eval")
+    return {
+        "seconds": float(trained[6]),
+        "accuracy": float(scored[5]),
+        "one view": float(trained[4]),
+    }
+
+
+def discern_run(seed: int, device: str, steps: int | None) -> dict[str, float]:
+    """One training by the recipe, `steps` updates of it if given."""
+    import discern
+
+    length = {} if steps is None else {"steps": steps}
+    with tempfile.TemporaryDirectory() as runs:
+        run = discern.train(
+            "images.npz", test="val", config=RECIPE, seed=seed, device=device, runs=runs, **length
+        )
+        record = json.loads((run.path / "run.json").read_text())
+    return {
+        "seconds": record["seconds"]["training"],
+        "accuracy": record["metrics"]["accuracy"],
+    }
+
+
+def do_arm(given: argparse.Namespace) -> list[dict[str, float]]:
+    """The work of one process, in the folder of the images: the first training does not count."""
+    seeds = range(given.seed, given.seed + given.runs + 1)
+    if given.arm == "airbench":
+        return [airbench_run(seed) for seed in seeds]
+    return [discern_run(seed, given.device, given.steps) for seed in seeds]
+
+
+def run_arm(arm: str, given: argparse.Namespace, folder: Path, seed: int) -> list[dict[str, float]]:
+    """The runs of `arm` in one process, the first of them (start and warm-up) last in the list."""
+    command = [
+        sys.executable, "-m", "benchmarks.gpu_cifar10", "--data", ".", "--arm", arm,
+        "--runs", str(given.runs), "--seed", str(seed), "--device", given.device,
+        *([] if given.steps is None else ["--steps", str(given.steps)]),
+    ]  # fmt: skip
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    surroundings = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=folder, env=surroundings, check=True, stdout=subprocess.PIPE)
+    first, *rest = json.loads(done.stdout.splitlines()[-1])
+    for row in rest:
+        print(f"{arm:<9} {row['seconds']:7.2f} s  {row['accuracy']:.4f}", flush=True)
+    print(f"{arm:<9} {first['seconds']:7.2f} s  the first, which does not count", flush=True)
+    return [*rest, first]
+
+
+def main() -> None:
+    """Run the arms in turns; print seconds, accuracies and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10/")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=4, help="trainings of each arm in a round")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--device", default="cuda", help="ours only; the peer needs CUDA")
+    parser.add_argument("--steps", type=int, help="updates of ours, to try the script")
+    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.arm is not None:
+        print(json.dumps(do_arm(given)))
+        return
+    rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in given.arms}
+    warm: dict[str, list[float]] = {arm: [] for arm in given.arms}
+    with tempfile.TemporaryDirectory() as folder:
+        store_images(given.data, Path(folder))
+        for number in range(given.rounds):
+            for arm in given.arms:
+                *counted, first = run_arm(arm, given, Path(folder), 100 * number)
+                rows[arm] += counted
+                warm[arm].append(first["seconds"])
+    report(rows, warm, given.device)
+
+
+def report(
+    rows: dict[str, list[dict[str, float]]], warm: dict[str, list[float]], device: str
+) -> None:
+    """Print what the arms' runs come to, as text and as one JSON line."""
+    seconds = {
+        arm: statistics.median(row["seconds"] for row in found) for arm, found in rows.items()
+    }
+    scores = {
+        arm: statistics.fmean(row["accuracy"] for row in found) for arm, found in rows.items()
+    }
+    for arm, found in rows.items():
+        lowest, highest = (pick(row["seconds"] for row in found) for pick in (min, max))
+        print(
+            f"{arm:<9} median {seconds[arm]:.2f} s ({lowest:.2f} to {highest:.2f}), mean accuracy "
+            f"{scores[arm]:.4f} over {len(found)} runs; first training {warm[arm][0]:.2f} s"
+        )
+    ratio = None
+    if set(rows) == set(ARMS):
+        ratio = seconds["discern"] / seconds["airbench"]
+        reached = "reached" if scores["discern"] >= scores["airbench"] else "NOT reached"
+        print(f"discern / airbench: {ratio:.2f} (goal: at most {GOAL}); its accuracy is {reached}")
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
+    print(json.dumps({
+        "benchmark": "gpu_cifar10", "torch": torch.__version__, "python": platform.python_version(),
+        "device": name, "goal": GOAL, "ratio": ratio, "runs": rows, "first": warm,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
