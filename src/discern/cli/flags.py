@@ -283,6 +283,14 @@ FLAGS: tuple[Flag, ...] = (
         (),
         "Run",
     ),
+    Flag(
+        "--histograms",
+        "tracking.histograms",
+        "int",
+        "steps between histograms of parameters",
+        (),
+        "Run",
+    ),
     Flag("--log-every", "tracking.log_every", "int", "steps between readings", (), "Run"),
     Flag(
         "--time-limit", "tracking.time_limit", "text", "end the run after 90s, 20m, 1h", (), "Run"

@@ -8,6 +8,7 @@ does not stop the run.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import time as now
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discern.track.event_graph import GraphNode, encode_graph
 from discern.track.value_buckets import bucket_values
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -44,7 +46,7 @@ class EventFiles:
     def add_histogram(
         self,
         tag: str,
-        values: NDArray[np.float64],
+        values: NDArray[np.floating[Any]],
         step: int,
         group: str = "",
         time: float | None = None,
@@ -97,8 +99,16 @@ class EventFiles:
         metadata = create_summary_metadata(display_name=tag, description="")
         self._write(group, step, Summary.Value(tag=tag, tensor=tensor, metadata=metadata), time)
 
-    def add_hparams(self, chosen: dict[str, Any], metrics: list[str], group: str = "") -> None:
-        """The run's settings (numbers, text, truth values) and the tags that score it."""
+    def add_graph(self, nodes: Sequence[GraphNode]) -> None:
+        """A network's graph, for the graph plugin."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._write_event("", Event(wall_time=now(), graph_def=encode_graph(nodes)))
+
+    def add_hparams(
+        self, chosen: Mapping[str, Any], metrics: Sequence[tuple[str, str]], group: str = ""
+    ) -> None:
+        """The run's settings (numbers, text, truth values) and the (group, tag)s that score it."""
         from tensorboard.plugins.hparams import summary_v2 as api
 
         plain = {
@@ -107,11 +117,26 @@ class EventFiles:
         }
         config = api.hparams_config_pb(
             hparams=[api.HParam(name) for name in plain],
-            metrics=[api.Metric(tag) for tag in metrics],
+            metrics=[api.Metric(tag, group=place or None) for place, tag in metrics],
         )
         for summary in (config, api.hparams_pb(plain)):
             for value in summary.value:
                 self._write(group, 0, value)
+
+    def add_end(self, *, succeeded: bool) -> None:
+        """How the run of these settings ended, for the table of runs."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
+        end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=now())
+        described = metadata.create_summary_metadata(
+            plugin_data_pb2.HParamsPluginData(session_end_info=end)
+        )
+        value = Summary.Value(
+            tag=metadata.SESSION_END_INFO_TAG, metadata=described, tensor=metadata.NULL_TENSOR
+        )
+        self._write("", 0, value)
 
     def rewind(self, step: int) -> None:
         """Training goes on from `step`: TensorBoard forgets what was shown of later steps."""
@@ -136,6 +161,9 @@ class EventFiles:
         event = Event(
             wall_time=now() if time is None else time, step=step, summary=Summary(value=[value])
         )
+        self._write_event(group, event)
+
+    def _write_event(self, group: str, event: Any) -> None:
         self._guard(lambda: self._writer(group).add_event(event))
 
     def _writer(self, group: str) -> Any:

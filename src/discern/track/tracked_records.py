@@ -26,7 +26,7 @@ class Distribution(NamedTuple):
     name: str
     step: int
     time: float
-    values: NDArray[np.float64]
+    values: NDArray[np.floating[Any]]
 
 
 class SampleValues(NamedTuple):

@@ -25,9 +25,9 @@ class Buckets(NamedTuple):
     counts: list[int]
 
 
-def bucket_values(values: NDArray[np.float64]) -> Buckets:
+def bucket_values(values: NDArray[np.floating[Any]]) -> Buckets:
     """The buckets of `values`, flat; those that are not finite are only counted."""
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)].astype(np.float64, copy=False)
     lost = len(values) - len(finite)
     if not len(finite):
         nan = float("nan")

@@ -70,6 +70,8 @@ class Progress:
 
 
 Say: TypeAlias = Callable[[str], None]
+# Takes the name, the step and all values, flat, of a distribution.
+Distribute: TypeAlias = Callable[[str, int, Any], None]
 
 
 def say_nothing(text: str) -> None:
@@ -78,11 +80,15 @@ def say_nothing(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a callback works. `folder`: the run's, None outside a run; `say` shows a line."""
+    """Where a callback works. `folder`: the run's, None outside a run; `say` shows a line.
+
+    `distribute`: takes distributions to the writers that keep them; None where there is none.
+    """
 
     folder: Path | None = None
     say: Say = say_nothing
     warn: Say = say_nothing
+    distribute: Distribute | None = None
 
 
 class Callback:

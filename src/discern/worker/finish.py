@@ -31,8 +31,9 @@ from discern.training.stages import Training
 from discern.training.starting_point import load_best
 from discern.training.trainer import Session
 from discern.training.validation import HeadFeeds, score_heads
+from discern.worker.event_content import add_end_events
 from discern.worker.plan import TrainingPlan, plan_metrics
-from discern.worker.report_content import add_confusion_images, report_content, write_any_report
+from discern.worker.report_content import report_content, write_any_report
 from discern.worker.soup import follow_soup, keep_soup, soup_line
 from discern.worker.terminal import accuracy_name, further_figures, head_lines
 from discern.worker.untrained_heads import CHOICE, answer_untrained, untrained_lines
@@ -100,7 +101,7 @@ def finish_run(
     writer.flush(sync=True)
     content = report_content(plan, training.material, reported, writer, metrics, val_metrics)
     write_any_report(writer.path / "report", content)
-    add_confusion_images(writer, reported, heads, best.step)
+    add_end_events(plan, training.material, reported, writer, metrics, best.step)
     _bundle(plan, built, training, writer, metrics)
     outcome = {
         "run": writer.run.id,
@@ -173,7 +174,8 @@ def _evaluate(training: Training, split: str, batch_size: int) -> dict[str, Tabl
             material.heads,
             training.device,
             world=training.world,
-            keep_features=any(metric.of_features for metric in metrics),
+            keep_features=any(metric.of_features for metric in metrics)
+            or training.config.tracking.projector > 0,
         )
 
 

@@ -16,6 +16,7 @@ from discern.track.tracker_outlet import AddPoint
 from discern.track.writers.names import open_outlet
 from discern.training.callbacks import Callback, Place
 from discern.training.stock.bottleneck import Bottleneck
+from discern.training.stock.histograms import Histograms
 from discern.training.stock.names import open_callback
 from discern.training.stock.time_limit import TimeLimit
 
@@ -35,7 +36,7 @@ class RunRecorder:
 
     def __init__(self, writer: RunWriter, console: Console, writers: Sequence[str] = ()) -> None:
         self._writer = writer
-        self._console = console
+        self.console = console
         if "tensorboard" not in writers:
             writer.events = None
         # A full disk is an error of a training: its checkpoints need the same disk.
@@ -72,12 +73,12 @@ class RunRecorder:
     def say(self, text: str) -> None:
         """Tell the terminal and the log."""
         self._writer.log(text)
-        self._console.say(text)
+        self.console.say(text)
 
     def warn(self, text: str) -> None:
         """Tell the terminal and the log."""
         self._writer.log(f"warning: {text}")
-        self._console.warn(text)
+        self.console.warn(text)
 
 
 def open_callbacks(tracking: TrackingConfig) -> list[Callback]:
@@ -87,13 +88,18 @@ def open_callbacks(tracking: TrackingConfig) -> list[Callback]:
         opened.append(TimeLimit(tracking.time_limit))
     if tracking.profile is not None:
         opened.append(open_callback("profiler", {"steps": tracking.profile}, where="--profile"))
+    if tracking.histograms is not None:
+        opened.append(Histograms(tracking.histograms))
     for place, spec in enumerate(tracking.callbacks):
         opened.append(open_callback(spec.name, spec.args, where=f"tracking.callbacks.{place}"))
     return opened
 
 
-def attach_callbacks(callbacks: Sequence[Callback], folder: Path, console: Console) -> None:
+def attach_callbacks(callbacks: Sequence[Callback], folder: Path, recorder: RunRecorder) -> None:
     """Tell the callbacks which run they work for."""
-    place = Place(folder=folder, say=console.say, warn=console.warn)
+    place = Place(
+        folder=folder, say=recorder.console.say, warn=recorder.console.warn,
+        distribute=recorder.distribution,
+    )  # fmt: skip
     for callback in callbacks:
         callback.attach(place)

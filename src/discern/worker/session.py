@@ -34,10 +34,11 @@ def open_session(
     store = None
     callbacks: list[Callback] = []
     if writer is not None:
-        recorder = RunRecorder(writer, console, writer_names(plan.config.tracking))
+        kept = RunRecorder(writer, console, writer_names(plan.config.tracking))
+        recorder = kept
         store = CheckpointStore(folder, warn=recorder.warn, check_fence=writer.check_fence)
         callbacks = [EpochLines(console), *open_callbacks(plan.config.tracking)]
-        attach_callbacks(callbacks, writer.path, console)
+        attach_callbacks(callbacks, writer.path, kept)
     stop = asked if world.alone else StopRequest()
     return Session(
         store=store if store is not None and world.alone else RankStore(store, folder, world),

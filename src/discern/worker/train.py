@@ -36,6 +36,7 @@ from discern.training.stages import (
 from discern.worker.batch_choice import CHOICE as BATCHES
 from discern.worker.batch_choice import choose_batches, with_batches
 from discern.worker.branch import branch_run
+from discern.worker.event_content import add_start_events
 from discern.worker.finish import final_tables, finish_run, last_training
 from discern.worker.out_of_memory import memory_told
 from discern.worker.plan import (
@@ -297,6 +298,9 @@ def _train_run(
         told = changed_ranks(checkpoint, world)
         if told is not None:
             session.recorder.warn(told)
+    if writer is not None:
+        begun = 0 if checkpoint is None else checkpoint.step
+        add_start_events(plan, built.model, material, writer, begun)
     training = Training(
         config=plan.config,
         model=built.model,

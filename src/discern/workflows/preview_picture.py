@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,12 @@ _INK: Final = (20, 24, 31)
 
 
 def write_preview(rows: dict[str, Pixels], path: Path) -> None:
-    """Write a PNG with one captioned row of images for each of `rows`: [N, H, W, C]."""
+    """Write the picture of `preview_picture` to `path`."""
+    write_bytes(path, preview_picture(rows))
+
+
+def preview_picture(rows: dict[str, Pixels]) -> bytes:
+    """A PNG with one captioned row of images for each of `rows`: [N, H, W, C]."""
     from PIL import Image, ImageDraw
 
     shown = [_enlarged(pixels) for pixels in rows.values()]
@@ -39,7 +45,27 @@ def write_preview(rows: dict[str, Pixels], path: Path) -> None:
             page.paste(Image.fromarray(image), (_GAP + place * (width + _GAP), top + _CAPTION))
     stream = io.BytesIO()
     page.save(stream, format="PNG")
-    write_bytes(path, stream.getvalue())
+    return stream.getvalue()
+
+
+def numbered_picture(images: Sequence[Pixels], columns: int = 4) -> bytes:
+    """A PNG with RGB `images` of any size, made small, in rows, numbered from 1."""
+    from PIL import Image, ImageDraw
+
+    rows = -(-len(images) // columns)
+    wide, high = _CELL + _GAP, _CELL + _CAPTION + _GAP
+    page = Image.new("RGB", (columns * wide + _GAP, rows * high + _GAP), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for number, pixels in enumerate(images):
+        left, top = _GAP + number % columns * wide, _GAP + number // columns * high
+        draw.text((left, top), str(number + 1), fill=_INK)
+        image = Image.fromarray(pixels)
+        scale = _CELL / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        page.paste(image.resize(size, Image.Resampling.BOX), (left, top + _CAPTION))
+    stream = io.BytesIO()
+    page.save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def _enlarged(pixels: Pixels) -> Pixels:

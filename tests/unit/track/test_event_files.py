@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from discern.track.event_files import EventFiles
+from discern.track.event_graph import GraphNode
 
 
 def read_back(folder):
@@ -58,7 +59,7 @@ def test_rewind_makes_tensorboard_forget_later_steps(tmp_path):
 
 def test_hyper_parameters_are_tagged_for_their_plugin(tmp_path):
     events = EventFiles(tmp_path)
-    events.add_hparams({"lr": 0.1, "model": "lenet", "layers": [1, 2]}, ["accuracy"])
+    events.add_hparams({"lr": 0.1, "model": "lenet", "layers": [1, 2]}, [("", "accuracy")])
     events.close()
     found = read_back(tmp_path).summary_metadata
     assert {"hparams"} == {metadata.plugin_data.plugin_name for metadata in found.values()}
@@ -84,3 +85,25 @@ def test_events_that_cannot_be_written_are_told_not_raised(tmp_path):
 def test_image_must_be_a_png(tmp_path):
     with pytest.raises(ValueError, match="not a PNG"):
         EventFiles(tmp_path).add_image("x", b"\xff\xd8 not a png file at all", 1)
+
+
+def test_graph_is_read_back_and_no_name_is_there_twice(tmp_path):
+    events = EventFiles(tmp_path)
+    nodes = [GraphNode("input", "Placeholder", (), (1, 3)), GraphNode("a/b", "relu", ("input",))]
+    events.add_graph(nodes)
+    with pytest.raises(ValueError, match="two nodes are called 'a/b'"):
+        events.add_graph([nodes[1], nodes[1]])
+    events.close()
+    found = read_back(tmp_path).Graph()
+    assert [("input", []), ("a/b", ["input"])] == [(n.name, list(n.input)) for n in found.node]
+
+
+def test_end_of_a_run_is_told_to_the_table_of_runs(tmp_path):
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    events = EventFiles(tmp_path)
+    events.add_end(succeeded=False)
+    events.close()
+    content = read_back(tmp_path).summary_metadata["_hparams_/session_end_info"].plugin_data.content
+    end = metadata.parse_session_end_info_plugin_data(content)
+    assert api_pb2.STATUS_FAILURE == end.status

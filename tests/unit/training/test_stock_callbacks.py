@@ -29,6 +29,7 @@ from discern.training.stock.bottleneck import Bottleneck
 from discern.training.stock.checkpoint_every import CheckpointEvery
 from discern.training.stock.early_stop import EarlyStop
 from discern.training.stock.grad_norms import GradNorms
+from discern.training.stock.histograms import Histograms
 from discern.training.stock.layer_statistics import LayerStatistics
 from discern.training.stock.names import STOCK, open_callback
 from discern.training.stock.profiler import Profiler
@@ -161,6 +162,28 @@ def test_gradient_norms_are_those_before_clipping(tmp_path):
     whole = math.sqrt(sum(float(g.double().square().sum()) for g in first.values()))
     assert whole > 1e-2
     assert whole == pytest.approx(notes.series("gradients/norm")[1], rel=1e-5)
+
+
+@pytest.mark.feature("LB-42")
+def test_histograms_are_of_the_values_of_a_step_before_clipping(tmp_path):
+    gradients, weights, _ = gradients_at(tmp_path / "plain", 2)
+    seen = {}
+    watcher = Histograms(every=2, match="head.*")
+    watcher.attach(Place(distribute=lambda name, step, values: seen.update({(step, name): values})))
+    trainer, *_ = stage(tmp_path / "seen", [watcher], epochs=1)
+    trainer.run_stage()
+    names = [name for name in weights if name.startswith("head")]
+    assert {f"{part}/{name}" for part in ("parameters", "gradients") for name in names} == {
+        name for step, name in seen if step == 2
+    }
+    for name in names:
+        assert np.array_equal(weights[name].flatten(), seen[2, f"parameters/{name}"])
+        assert np.allclose(gradients[name].flatten(), seen[2, f"gradients/{name}"], rtol=1e-5)
+    assert {step for step, _ in seen} == set(range(2, 1 + max(step for step, _ in seen), 2))
+
+
+def test_histograms_that_nobody_takes_are_not_made():
+    assert Histograms(every=2).probe() is None
 
 
 @pytest.mark.feature("MX-20")

@@ -22,6 +22,14 @@ class TrackingConfig(Section):
         description="further places for figures: sqlite, jsonl, csv, wandb, mlflow, or an import "
         "path; the run's own log is always written",
     )
+    histograms: int | None = Field(
+        None,
+        ge=1,
+        description="steps between histograms of weights and gradients; default: none",
+    )
+    projector: int = Field(
+        0, ge=0, description="scored images whose embeddings TensorBoard's projector shows"
+    )
     metrics: list[Spec] = Field(
         default_factory=list,
         description="further figures of the final scores: macro_f1, mcc, auc, ... and arguments",

@@ -15,6 +15,7 @@ STOCK: Final = {
     "checkpoint_every": f"{_PACKAGE}.checkpoint_every:CheckpointEvery",
     "early_stop": f"{_PACKAGE}.early_stop:EarlyStop",
     "grad_norms": f"{_PACKAGE}.grad_norms:GradNorms",
+    "histograms": f"{_PACKAGE}.histograms:Histograms",
     "layer_statistics": f"{_PACKAGE}.layer_statistics:LayerStatistics",
     "profiler": f"{_PACKAGE}.profiler:Profiler",
     "time_limit": f"{_PACKAGE}.time_limit:TimeLimit",
