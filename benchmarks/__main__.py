@@ -21,6 +21,7 @@ NAMES = (
     "time_to_accuracy",
     "tracker_calls",
     "metric_reads",
+    "run_lists",
     "recompute",
     "start_up",
     "head_stage",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from discern.base.errors import RUN_FAILURE, DiscernError, InternalError, SystemRefusal
+from discern.base.names import printable
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -68,6 +69,8 @@ class Console:
         """The one JSON object of `--json`; nothing otherwise."""
         if self.json and not self.mute:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            # A file name that is no text keeps its bytes as an escape, which JSON reads back.
+            text = text.encode("utf-8", "backslashreplace").decode("utf-8")
             print(text, file=sys.stdout, flush=True)  # noqa: T201
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -137,4 +140,4 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return printable(str(value))

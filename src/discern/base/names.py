@@ -25,3 +25,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 def counted(count: int, noun: str, many: str | None = None) -> str:
     """`1 thread`, `2,000 threads`; `many`: the plural that is not made by an s."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def printable(text: str) -> str:
+    """`text` fit for a terminal: control characters and broken ones as escapes, such as `\\x1b`.
+
+    Names and notes are anybody's; a terminal would obey what is in them.
+    """
+    if text.isprintable():
+        return text
+    kept = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(kept)

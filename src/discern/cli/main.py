@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any, Final
 
 import typer
 
@@ -24,15 +25,16 @@ from discern.cli.work_commands import doctor, evaluate, lr_find, predict, train
 # The class above BadParameter is the one that every usage error of typer derives from.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-app = typer.Typer(
-    name="discern",
-    help="Tells images apart: from a folder of photos to a classifier you can trust.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+_SETTINGS: Final[dict[str, Any]] = {
+    "name": "discern",
+    "help": "Tells images apart: from a folder of photos to a classifier you can trust.",
+    "no_args_is_help": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
+app = typer.Typer(**_SETTINGS)
 app.command("train", help="Train a classifier on DATA; the same command again goes on with it.")(
     build_command(train, flags_of("train"))
 )
@@ -80,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(json="--json" in given, debug="--debug" in given)
     try:
-        code = app(_with_optional_values(given), prog_name="discern", standalone_mode=False)
+        code = _tree_for(given)(
+            _with_optional_values(given), prog_name="discern", standalone_mode=False
+        )
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
             console.result(str(getattr(error, "message", "")))
@@ -95,6 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # what typer makes of Ctrl-C, and tells nobody
         return console.fail(_stopped())
     return code if isinstance(code, int) else 0
+
+
+def _tree_for(given: Sequence[str]) -> typer.Typer:
+    """The commands of the group that is called, else all: building all takes 0.1 s."""
+    groups = [group for group in app.registered_groups if given and group.name == given[0]]
+    if not groups:
+        return app
+    tree = typer.Typer(**_SETTINGS)
+    tree.registered_callback = app.registered_callback
+    tree.registered_groups = groups
+    return tree
 
 
 def _stopped() -> Interrupted:

@@ -22,38 +22,6 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 
 
-def list_command(
-    root: Path,
-    console: Console,
-    *,
-    project: str | None = None,
-    status: str | None = None,
-    limit: int | None = None,
-) -> int:
-    """All runs under `root`, newest first; only those of a `project` or `status` if given.
-
-    `--json`: {"runs": [{id, project, name, status, created, metrics}]}. A run whose record cannot
-    be read is listed as unreadable.
-    """
-    from discern.track.run_folder import list_runs
-
-    runs = [run for run in list_runs(root) if project is None or run.project == project]
-    runs = [run for run in runs if status is None or run.status == status][:limit]
-    console.emit({"runs": [_summary(run) for run in runs]})
-    if not runs:
-        console.say(f"no runs under {root}")
-        return OK
-    rows = [
-        (run.id, run.status, _moment(run.created), _figure(run, "accuracy"), _figure(run, "loss"))
-        for run in runs
-    ]
-    console.table(("run", "status", "started (UTC)", "accuracy", "loss"), rows)
-    for run in runs:
-        if run.problem is not None:
-            console.warn(f"{run.id}: {run.problem}")
-    return OK
-
-
 def show_command(text: str, root: Path, console: Console) -> int:
     """One run: status, scores, attempts, automatic choices, series, files, and what is wrong.
 

@@ -11,12 +11,15 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from discern.base.errors import ConfigError, RunError
 from discern.base.names import did_you_mean
-from discern.track.metrics_read import Series, list_series, read_all, read_series
 from discern.track.run_lock import Holder, is_locked, read_holder
+
+if TYPE_CHECKING:
+    # Loaded where it is used: a list of runs needs no numpy, which takes longer than the list.
+    from discern.track.metrics_read import Series
 
 RUN_FILE: Final = "run.json"
 CONFIG_FILE: Final = "config.yaml"
@@ -26,6 +29,8 @@ CHECKPOINTS: Final = "checkpoints"
 REPORT: Final = "report"
 MODEL: Final = "model"
 EVENTS: Final = "events"
+# The record of a group of runs, in a folder beside those of its runs.
+GROUP_FILE: Final = "group.json"
 RUN_VERSION: Final = 1
 
 RUNNING: Final = "running"
@@ -122,14 +127,20 @@ class Run:
 
     def list_series(self) -> list[str]:
         """The names of all logged series."""
+        from discern.track.metrics_read import list_series
+
         return list_series(self.path)
 
     def read_series(self, name: str) -> Series:
         """The points of one series. Raises RunError, naming the nearest, if it is not there."""
+        from discern.track.metrics_read import read_series
+
         return read_series(self.path, name)
 
     def read_all(self) -> dict[str, Series]:
         """All series by name."""
+        from discern.track.metrics_read import read_all
+
         return read_all(self.path)
 
 
@@ -169,7 +180,7 @@ def read_run(path: Path) -> Run:
     record: Any = None
     try:
         record = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = f"{RUN_FILE} cannot be read: {error}"
     if problem is None:
         if not isinstance(record, dict) or record.get("format") != "discern.run":

@@ -20,11 +20,10 @@ from typing import Any, Final, Self
 from discern.base.errors import ConfigError, RunError
 from discern.base.files import sweep_temporaries, write_json
 from discern.track.plain_values import to_plain
-from discern.track.run_folder import FINISHED, RUNNING, check_name, clean_name
+from discern.track.run_folder import FINISHED, GROUP_FILE, RUNNING, check_name, clean_name
 from discern.track.run_lock import RunLock, is_locked
 from discern.track.run_writer import utc_now
 
-GROUP_FILE: Final = "group.json"
 FORMAT: Final = "discern.group"
 VERSION: Final = 1
 

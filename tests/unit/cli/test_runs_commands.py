@@ -9,8 +9,10 @@ import pytest
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, RunError
-from discern.cli.runs_commands import export_command, list_command, show_command
+from discern.cli.runs_commands import export_command, show_command
+from discern.cli.runs_list_command import list_command, views_command
 from discern.track.run import create_run
+from discern.track.run_views import Column, View
 
 
 @pytest.fixture
@@ -36,18 +38,55 @@ def test_list_is_newest_first_with_scores(root, capsys):
 
 
 def test_list_json_holds_id_project_name_status_metrics(root, capsys):
-    list_command(root, Console(json=True), project="flowers")
+    list_command(root, Console(json=True), View(project="flowers"))
     (run,) = json.loads(capsys.readouterr().out)["runs"]
-    del run["created"]
+    del run["created"], run["seconds"]
     assert run == {
         "id": "flowers/lenet-1",
         "project": "flowers",
         "name": "lenet-1",
         "status": "finished",
+        "title": "",
+        "tags": [],
         "metrics": {"accuracy": 0.96875, "loss": 0.5},
+        "problem": None,
     }
-    list_command(root, Console(json=True), status="failed")
+    list_command(root, Console(json=True), View(status="failed"))
     assert ["resnet-1"] == [r["name"] for r in json.loads(capsys.readouterr().out)["runs"]]
+
+
+def test_list_shows_chosen_columns_and_survives_odd_values(root, capsys):
+    columns = (
+        Column("name", "run", 5),
+        Column("metrics.accuracy"),
+        Column("choices.precision", "type"),
+        Column("seconds", visible=False),
+    )
+    assert list_command(root, Console(), View(columns=columns, sort=("name",))) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["run", "metrics.accuracy", "type"] == lines[0].split()
+    assert ["lene…", "0.9688", "bf16"] == lines[2].split()
+    assert ["resn…", "-", "-"] == lines[3].split()
+    list_command(root, Console(json=True), View(columns=columns[:2], project="flowers"))
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert {"name": "lenet-1", "metrics.accuracy": 0.96875} == run["columns"]
+
+
+def test_list_of_a_saved_view_yields_to_what_is_given(root, capsys):
+    list_command(root, Console(), View(project="flowers", columns=(Column("id"),)), save_view="f")
+    assert "view 'f' is saved" in capsys.readouterr().out
+    list_command(root, Console(), View(), view="f")
+    assert ["id", "flowers/lenet-1"] == capsys.readouterr().out.split()[::2]
+    list_command(root, Console(), View(project="birds"), view="f", only="ids")
+    assert ["birds/resnet-1"] == capsys.readouterr().out.split()
+    assert views_command(root, Console(json=True), delete="f") == 0
+    assert {"views": {}} == json.loads(capsys.readouterr().out)
+
+
+def test_list_refuses_a_status_that_there_is_not(root):
+    with pytest.raises(ConfigError, match="finishd") as told:
+        list_command(root, Console(), View(status="finishd"))
+    assert "'finished'" in told.value.hint
 
 
 def test_list_without_runs_says_where_it_looked(tmp_path, capsys):
