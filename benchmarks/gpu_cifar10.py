@@ -43,9 +43,9 @@ def store_images(data: Path, folder: Path) -> None:
     archive = data / "cifar10" / "cifar10_jpeg.tar.gz"
     arrays: dict[str, np.ndarray] = {}
     (folder / "cifar10").mkdir()
-    for split, ours in (("train", "train"), ("test", "val")):
+    for split in ("train", "test"):
         images, labels = read_archive(archive, split)
-        arrays |= {f"x_{ours}": images, f"y_{ours}": labels}
+        arrays |= {f"x_{split}": images, f"y_{split}": labels}
         stored = {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
         torch.save(stored | {"classes": list(range(CLASSES))}, folder / "cifar10" / f"{split}.pt")
     np.savez(folder / "images.npz", **arrays)
@@ -78,7 +78,7 @@ def discern_run(seed: int, device: str, steps: int | None) -> dict[str, float]:
     length = {} if steps is None else {"steps": steps}
     with tempfile.TemporaryDirectory() as runs:
         run = discern.train(
-            "images.npz", test="val", config=RECIPE, seed=seed, device=device, runs=runs, **length
+            "images.npz", val="test", config=RECIPE, seed=seed, device=device, runs=runs, **length
         )
         record = json.loads((run.path / "run.json").read_text())
     return {

@@ -22,11 +22,12 @@ class DataConfig(Section):
     source_args: dict[str, Any] = Field(
         default_factory=dict, description="arguments of a source named by its import path"
     )
-    val: str | None = Field(None, description="separate validation data, of any kind")
-    test: str | None = Field(
+    val: str | None = Field(
         None,
-        description="separate test data; 'val' reports on the images that the model was chosen on",
+        description="separate validation data, of any kind; 'test' chooses the model on the test "
+        "images, and says so",
     )
+    test: str | None = Field(None, description="separate test data, of any kind")
     root: str | None = Field(None, description="folder with a built-in set's original files")
     labels: str | list[str | dict[str, Any]] | dict[str, dict[str, Any] | None] | None = Field(
         None,
