@@ -13,6 +13,7 @@ from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.bench_commands import bench_app
+from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
 from discern.cli.data_app import data_app
 from discern.cli.flags import flags_of
@@ -50,6 +51,11 @@ app.command("eval", help="Score MODEL on every image of DATA.")(
 app.command("predict", help="Name what is on the images: files, folders, or - for paths on stdin.")(
     build_command(predict, flags_of("predict"))
 )
+app.command(
+    "capture",
+    help="Run any program as a run: its output is kept, figures that it prints become series.",
+    context_settings=PASSED_ON,
+)(capture)
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
 app.add_typer(data_app, name="data", help="Look at data, split, pack, mend it.")
 app.add_typer(models_app, name="models", help="The networks there are.")

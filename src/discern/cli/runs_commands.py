@@ -27,6 +27,7 @@ def show_command(text: str, root: Path, console: Console) -> int:
 
     `--json`: the summary of `list` with path, attempts, series, files, problems and the record.
     """
+    from discern.cli.run_account import account, account_lines
     from discern.track.run_folder import open_run
 
     run = open_run(text, root)
@@ -46,6 +47,7 @@ def show_command(text: str, root: Path, console: Console) -> int:
             "series": {name: _last(points) for name, points in series.items()},
             "files": files,
             "problems": problems,
+            **account(run),
             "record": run.record,
         }
     )
@@ -59,6 +61,8 @@ def show_command(text: str, root: Path, console: Console) -> int:
             for name, points in series.items()
         ]
         console.table(("series", "points", "last step", "last value"), rows)
+    for line in account_lines(run):
+        console.say(line)
     console.say(f"files    {', '.join(files)}")
     for problem in problems:
         console.warn(problem)

@@ -21,6 +21,7 @@ from discern.config.yaml_text import dump_text
 from discern.lab import tracker
 from discern.lab.project_file import Project
 from discern.track.git_state import UNKNOWN, git_account, git_state
+from discern.track.meter.system import meter_run
 from discern.track.run import Run, RunWriter, create_run, open_run
 
 CONFIGS_FILE: Final = "configs.json"
@@ -117,6 +118,8 @@ class Experiment:
         try:
             self._copy_source(self.writer.path)
             self.write_configs()
+            if self.project.system_meter:
+                meter_run(self.writer)
             tracker.open_run(self.writer, plan.writers, self.start_step)
         except BaseException as error:
             self.writer.__exit__(type(error), error, error.__traceback__)

@@ -22,6 +22,7 @@ _PATHS: Final = ("data_path", "experiments_path", "analytics_path", "analytics_t
 _DEFAULTS: Final[dict[str, Any]] = {
     "path": None,
     "check_repo_dirty": False,
+    "system_meter": True,
     "data_path": "data",
     "experiments_path": None,
     "analytics_path": None,
@@ -58,6 +59,11 @@ class Project:
     def check_repo_dirty(self) -> bool:
         """True: an experiment does not start with uncommitted changes."""
         return bool(self.values["check_repo_dirty"])
+
+    @property
+    def system_meter(self) -> bool:
+        """True: an experiment measures CPU, memory, disk and GPUs once a second."""
+        return bool(self.values["system_meter"])
 
 
 def find_project(start: Path | None = None) -> Project:

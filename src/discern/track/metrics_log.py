@@ -63,11 +63,20 @@ class MetricsLog:
     1 s, and at `flush`. When a write fails (disk full) the points wait in memory and are tried
     again; `failure` tells of it, and `flush`, `rewind`, `close` and, once a million wait, `add`
     raise RunError; with `drops_when_full`, `add` drops and counts the newest points instead.
+    `within_s`: for figures that may wait longer, which makes fewer and larger blocks of them.
     Raises RunError when another writer has the file open.
     """
 
-    def __init__(self, folder: Path, attempt: int, start_step: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        attempt: int,
+        start_step: int | None = None,
+        *,
+        within_s: float = _WAKE_S,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._within_s = within_s
         self.folder = folder
         self._attempt = attempt
         self._series: dict[str, SeriesLog] = {}
@@ -176,7 +185,7 @@ class MetricsLog:
         self.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(_WAKE_S):
+        while not self._stop.wait(self._within_s):
             with self._lock:
                 self._write_waiting()
 

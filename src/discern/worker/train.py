@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from discern.config.request import Request
 from discern.config.yaml_text import dump_text
 from discern.launch.resumed import named_run, with_stored_config
 from discern.models.catalogue import BuiltModel
+from discern.track.meter.system import meter_run
 from discern.track.run import (
     Run,
     RunWriter,
@@ -289,6 +291,9 @@ def _train_run(
     devices = all_devices(plan.device, world)
     if writer is not None:
         _store_choices(plan, material, writer, devices)
+        if plan.config.tracking.system_meter:
+            # The ranks of one machine have one parent: its tree is the whole run.
+            meter_run(writer, None if world.alone else os.getppid())
         console.say(f"run      {writer.path}")
     asked = StopRequest()
     session = open_session(plan, writer, console, asked)

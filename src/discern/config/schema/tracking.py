@@ -30,6 +30,9 @@ class TrackingConfig(Section):
     projector: int = Field(
         0, ge=0, description="scored images whose embeddings TensorBoard's projector shows"
     )
+    system_meter: bool = Field(
+        True, description="CPU, memory, disk and GPUs once a second, in the run's folder system/"
+    )
     metrics: list[Spec] = Field(
         default_factory=list,
         description="further figures of the final scores: macro_f1, mcc, auc, ... and arguments",

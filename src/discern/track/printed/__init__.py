@@ -1,0 +1,1 @@
+"""What programs print about their training, read as figures and model summaries."""
