@@ -18,6 +18,7 @@ NAMES = (
     "packing",
     "data_check",
     "trainer_overhead",
+    "step_share",
     "time_to_accuracy",
     "tracker_calls",
     "metric_reads",

@@ -75,8 +75,12 @@ class Nowhere:
     def rewind(self, step: int) -> None:
         """Nothing to rewind."""
 
+    def say(self, text: str) -> None:
+        """Print it."""
+        print(text)
+
     def warn(self, text: str) -> None:
-        """Say it."""
+        """Print it."""
         print(text)
 
 
