@@ -26,11 +26,14 @@ from discern.config.lazy_record import flat, given_again
 from discern.lab import tracker
 from discern.lab.experiment_bundle import read_bundle, write_bundle
 from discern.lab.experiment_run import CONFIGS_FILE, Experiment, ExperimentPlan
-from discern.lab.project_file import find_project
+from discern.lab.project_file import Project, find_project
 from discern.track.run import Run, open_run
 from discern.track.run_folder import check_name
+from discern.track.writers.names import check_writers
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
+# LabML's names of writers that are called otherwise here.
+_OTHER_NAMES: Final = {"file": "jsonl", "web": "web_api"}
 _current: list[Experiment] = []
 _settings: dict[str, Any] = {}
 
@@ -49,26 +52,32 @@ def create(
     """Begin a new experiment; one that still runs ends here, as finished.
 
     `name`: the script's, without it. `tags`: the words of the name, without any. `writers`:
-    sqlite, tensorboard, jsonl, csv, besides the run's own log; `screen` is always on, unless
-    `disable_screen`. `ignore_callers`: files that are not taken for the script. The tracker's
-    step begins at 0. Raises ConfigError for a name that cannot name a folder.
+    sqlite, tensorboard, jsonl (or file), csv, wandb, mlflow, an address, besides the run's own log;
+    `screen` is always on, unless `disable_screen`, and so is the project file's `web_api`.
+    `ignore_callers`: files that are not taken for the script. The tracker's step begins at 0.
+    Raises ConfigError for a name that cannot name a folder, and for a writer that is not there.
     """
     end()
     script = _script(python_file, {str(Path(file).resolve()) for file in ignore_callers})
     title = name or (script.stem if script is not None else "experiment")
     rank = _settings.pop("rank", None)
+    project = find_project()
     plan = ExperimentPlan(
         uuid=check_name(uuid, "uuid") if uuid else generate_uuid(),
         name=title,
         python_file=script,
         comment=comment,
         tags=tuple(tags) if tags is not None else tuple(w for w in title.split("_") if w),
-        writers=("native", *sorted(set(writers) - {"native", "screen"})),
+        writers=_writer_names(writers, project),
         screen=not disable_screen,
         records=not _settings.pop("evaluates", False)
         and (started_ranks()[0] if rank is None else rank) == 0,
     )
-    made = Experiment(plan, find_project())
+    made = Experiment(plan, project)
+    for text in project.without_effect:
+        made.console.warn(f"{project.files[-1].name}: {text}")
+    for pattern, kind in project.indicators:
+        tracker.tracker.declare(pattern, kind)
     _current[:] = [made]
     tracker.set_global_step(None)
     return made
@@ -275,6 +284,21 @@ def _open(call: str) -> Experiment:
             hint="call experiment.create(name=...) first",
         )
     return _current[0]
+
+
+def _writer_names(given: Iterable[str], project: Project) -> tuple[str, ...]:
+    """The writers asked for, under our names, and the project's server. Raises ConfigError."""
+    names = {_OTHER_NAMES.get(name, name) for name in given} - {"native", "screen"}
+    if "web_api" in names and project.web_api is None:
+        raise ConfigError(
+            "the writer 'web_api' needs the address of a server",
+            where="experiment.create",
+            hint="give web_api: http://host:port/path in .discern.yaml, or the address itself",
+        )
+    names -= {"web_api"}
+    names |= {project.web_api} if project.web_api else set()
+    check_writers(sorted(names), where="experiment.create")
+    return ("native", *sorted(names))
 
 
 def _run(text: str) -> Run:

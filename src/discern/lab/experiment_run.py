@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +16,7 @@ from discern.base.files import write_json, write_text
 from discern.config.lazy import BaseConfigs, watch
 from discern.config.lazy_record import FORMAT_VERSION, hyperparams_of, items_record, plain_values
 from discern.config.yaml_text import dump_text
-from discern.lab import tracker
+from discern.lab import monit, tracker
 from discern.lab.project_file import Project
 from discern.track.git_state import UNKNOWN, git_account, git_state
 from discern.track.meter.system import meter_run
@@ -69,16 +67,9 @@ class Experiment:
         if isinstance(configs, BaseConfigs):
             watch(configs, self)
 
-    @contextlib.contextmanager
-    def preparing(self, item: str) -> Iterator[None]:
+    def preparing(self, item: str) -> monit.Section:
         """A timed section around the computation of a config item."""
-        started = time.perf_counter()
-        try:
-            yield
-        except BaseException:
-            self.console.say(f"Prepare {item}... [FAIL]")
-            raise
-        self.console.say(f"Prepare {item}... [DONE] {1e3 * (time.perf_counter() - started):.2f}ms")
+        return monit.section(f"Prepare {item}", is_silent=not self.plan.screen)
 
     def prepared(self, item: str) -> None:  # noqa: ARG002
         """Keep the record of the configs up to date."""

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any, Final
 
@@ -31,9 +31,22 @@ _running: Final[list[Loop]] = []
 
 
 class Loop:
-    """One loop over `items`; iterate over it once. `counter`: iterations that have ended."""
+    """One loop over `items`; iterate over it once. `counter`: iterations that have ended.
 
-    def __init__(self, items: Iterable[Any] | int) -> None:
+    `waits`: a first Ctrl-C lets the iteration finish. `after` is called with the item at the end of
+    each iteration, of an interrupted one too.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Any] | int,
+        *,
+        waits: bool = True,
+        after: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._waits = waits
+        self._after = after
+        self._kept: int | None = None  # the step whose line stays above
         self._items = range(items) if isinstance(items, int) else items
         try:
             total = len(self._items)  # type: ignore[arg-type]
@@ -64,6 +77,8 @@ class Loop:
                 self._current = item
                 yield item
                 self._clock.tick(time.monotonic())
+                if self._after is not None:
+                    self._after(item)
                 if self.interrupted:
                     break
                 self._refresh()
@@ -91,11 +106,19 @@ class Loop:
             parts.append(f"and {len(shown) - _MOST_FIGURES} more")
         return "  ".join([*parts, self._clock.text(time.monotonic())])
 
+    def keep_line(self) -> None:
+        """Keep the line as it is, and go on below it."""
+        status_line.end(self.line())
+        self._kept = tracker.get_global_step()
+
     def finish(self) -> None:
         """End the loop: the last line stays; a second call does nothing."""
         if self not in _running:
             return
-        status_line.end(self.line())
+        if self._kept == tracker.get_global_step():
+            status_line.leave(self.line())
+        else:
+            status_line.end(self.line())
         _running.remove(self)
         monit.section_sink.remove(self.take_section)
         tracker.tracker.show_on(None)
@@ -109,7 +132,7 @@ class Loop:
         monit.section_sink.append(self.take_section)
         tracker.tracker.show_on(self)
         tracker.tracker.loop_step = lambda: self.counter
-        if threading.current_thread() is threading.main_thread():
+        if self._waits and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -148,7 +171,7 @@ def finish_loop() -> None:
 def new_line() -> None:
     """Keep the line as it is, and go on below it."""
     for running in _running:
-        status_line.end(running.line())
+        running.keep_line()
 
 
 def _no_loop() -> int | None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from discern.lab import tracker
+from discern.lab import monit, tracker
 from discern.lab.devices import get_device
+from discern.lab.model_indicators import store_model_indicators
 from discern.lab.training_loop import TrainingLoopConfigs
 
 
@@ -91,7 +92,10 @@ class Trainer:
 
 
 class TrainValidConfigs(TrainingLoopConfigs):
-    """Training and validation in turn, `epochs` times; steps are counted in samples."""
+    """Training and validation in turn, `epochs` times; steps are counted in samples.
+
+    With `is_log_parameters` each epoch adds the model's figures, see `store_model_indicators`.
+    """
 
     epochs: int = 10
     loop_count: int = "data_loop_count"  # type: ignore[assignment]
@@ -110,9 +114,11 @@ class TrainValidConfigs(TrainingLoopConfigs):
     def run(self) -> None:
         """Train and validate until the epochs are over."""
         for _ in self.training_loop:
-            with tracker.namespace("train"):
+            with tracker.namespace("train"), monit.section("Train"):
                 self.trainer()
-            with tracker.namespace("valid"):
+            if self.is_log_parameters:
+                store_model_indicators(self.model)
+            with tracker.namespace("valid"), monit.section("Valid"):
                 self.validator()
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
 
-from discern.base.console import Console
 from discern.base.errors import ConfigError
 from discern.config.lazy import BaseConfigs
 from discern.lab import experiment, tracker
+from discern.lab.loop import Loop
 
 
 class TrainingLoop:
@@ -20,7 +16,7 @@ class TrainingLoop:
     After each round figures are saved, and models where `is_save_models`, whenever a multiple of
     the interval was passed, and after the last round. A round that did not move the global step
     moves it by `step`. With `is_loop_on_interrupt` a first Ctrl-C lets the round finish, saves and
-    ends the loop (`interrupted` tells), a second one ends at once.
+    ends the loop (`interrupted` tells), a second one ends at once. It is shown as `loop` is.
     """
 
     def __init__(self, c: TrainingLoopConfigs) -> None:
@@ -32,9 +28,14 @@ class TrainingLoop:
         self.line_interval = c.log_new_line_interval
         self.save_interval = c.save_models_interval
         self.waits = c.is_loop_on_interrupt
-        self.interrupted = False
         self.at = 0
-        self._console = Console()
+        self._loop: Loop | None = None
+        self._started = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """A first Ctrl-C came: this round is the last."""
+        return self._loop is not None and self._loop.interrupted
 
     def is_interval(self, interval: int) -> bool:
         """True if this round passes a multiple of `interval`, or is the last."""
@@ -44,44 +45,23 @@ class TrainingLoop:
         return end >= self.count or end // interval > self.at // interval
 
     def __iter__(self) -> Iterator[int]:
-        before = self._catch_interrupts()
-        try:
-            for at in range(tracker.get_global_step(), self.count, self.step):
-                self.at = at
-                started = tracker.get_global_step()
-                yield at
-                if tracker.get_global_step() == started:
-                    tracker.set_global_step(at + self.step)
-                self._finish_round()
-                if self.interrupted:
-                    break
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
-        if self.interrupted:
-            raise KeyboardInterrupt("stopped after a round, as asked by Ctrl-C")
+        start = tracker.get_global_step()
+        tracker.set_global_step(start)  # from now on rounds move it, not the loop's counter
+        rounds = range(start, self.count, self.step)
+        self._loop = Loop(rounds, waits=self.waits, after=self._finish_round)
+        for at in self._loop:
+            self.at, self._started = at, tracker.get_global_step()
+            yield at
 
-    def _finish_round(self) -> None:
+    def _finish_round(self, at: int) -> None:
+        if tracker.get_global_step() == self._started:
+            tracker.set_global_step(at + self.step)
         if self.interrupted or self.is_interval(self.write_interval):
             tracker.save()
         if self.is_save_models and (self.interrupted or self.is_interval(self.save_interval)):
             experiment.save_checkpoint()
-        shown = tracker.tracker.shown()
-        if shown and self.is_interval(self.line_interval):
-            figures = "  ".join(f"{name}: {value:.5g}" for name, value in shown)
-            self._console.say(f"{tracker.get_global_step():>10,}  {figures}")
-
-    def _catch_interrupts(self) -> Any:
-        if not self.waits or threading.current_thread() is not threading.main_thread():
-            return None
-
-        def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            self._console.warn("stopping after this round; once more to stop at once")
-
-        return signal.signal(signal.SIGINT, handle)
+        if self._loop is not None and self.is_interval(self.line_interval):
+            self._loop.keep_line()
 
 
 class TrainingLoopConfigs(BaseConfigs):

@@ -120,6 +120,7 @@ class RunOutlet:
 
     def problems(self) -> list[str]:
         """What is not being written, and why."""
+        self._ask_writers()
         return [f"{name}: {text}" for name, text in self._problems.items()]
 
     def report(self, name: str, error: Exception) -> None:
@@ -154,7 +155,17 @@ class RunOutlet:
             self._drain()
             for name in list(self._writers):
                 self._guard(name, lambda writer: writer.close())
+            self._ask_writers()
             self._writers.clear()
+
+    def _ask_writers(self) -> None:
+        """A writer that goes on in spite of a problem tells it by `problem`, if it has one."""
+        for name, writer in list(self._writers.items()):
+            problem = getattr(writer, "problem", None)
+            if isinstance(problem, str):
+                self._problems[name] = problem
+            elif problem is None and hasattr(writer, "problem"):
+                self._problems.pop(name, None)
 
     def _put(self, record: Record) -> None:
         if self._writers:

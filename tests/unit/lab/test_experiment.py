@@ -13,7 +13,7 @@ from torch import nn
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError, RunError
-from discern.cli.runs_commands import list_command
+from discern.cli.runs_list_command import list_command
 from discern.config.lazy import BaseConfigs
 from discern.lab import experiment, tracker
 from discern.track.run import list_runs, open_run, runs_root

@@ -197,3 +197,39 @@ def test_ready_trainer_tracks_loss_and_exact_accuracy():
     train = run.read_series("train.loss.mean")
     assert [640, 1280, 1437] == train.steps[:3].tolist()  # steps are samples
     assert right > 0.5
+
+
+@pytest.mark.feature("LB-39")
+@pytest.mark.feature("LB-42")
+def test_parameters_are_logged_unless_switched_off():
+    for logged in (True, False):
+        conf = Tiny(dataset_name="digits", epochs=1, use_cuda=False, is_log_parameters=logged)
+        experiment.create(name=f"logged_{logged}", disable_screen=True)
+        with experiment.start():
+            conf.run()
+        (run,) = [run for run in list_runs(runs_root()) if run.project == f"logged_{logged}"]
+        found = {name for name in run.read_all() if name.startswith(("param.", "grad."))}
+        parts = {f"{kind}.model.1.{name}.{figure}" for kind in ("param", "grad")
+                 for name in ("weight", "bias") for figure in ("mean", "l1", "l2")}  # fmt: skip
+        assert (parts if logged else set()) == found
+        if logged:
+            weight = conf.model[1].weight.detach().double()
+            last = run.read_series("param.model.1.weight.l2").values[-1]
+            assert float((weight * weight).mean().sqrt()) == pytest.approx(last, rel=1e-6)
+
+
+@pytest.mark.feature("LB-37")
+def test_training_loop_is_shown_on_the_loops_line(capsys):
+    tracker.set_scalar("loss", is_print=True)
+    c = TrainingLoopConfigs(loop_count=40, loop_step=10, log_new_line_interval=20)
+    for at in c.training_loop:
+        tracker.add("loss", at / 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert ["20:  loss: 1", "40:  loss: 3"] == [line.strip().rpartition("  ")[0].rpartition("  ")[0]
+                                              for line in lines]  # fmt: skip
+
+
+def test_interrupt_is_left_alone_where_the_loop_does_not_wait():
+    before = signal.getsignal(signal.SIGINT)
+    for _ in TrainingLoopConfigs(loop_count=2, is_loop_on_interrupt=False).training_loop:
+        assert before is signal.getsignal(signal.SIGINT)

@@ -19,8 +19,8 @@ class TrackingConfig(Section):
     tensorboard: bool = Field(True, description="write TensorBoard event files")
     writers: list[str] = Field(
         default_factory=list,
-        description="further places for figures: sqlite, jsonl, csv, wandb, mlflow, or an import "
-        "path; the run's own log is always written",
+        description="further places for figures: sqlite, jsonl, csv, wandb, mlflow, http://..., or "
+        "an import path; the run's own log is always written",
     )
     histograms: int | None = Field(
         None,

@@ -14,6 +14,7 @@ from discern.base.plugins import is_import_path, open_import_path
 from discern.track.run_writer import RunWriter
 from discern.track.tracked_records import TrackWriter
 from discern.track.tracker_outlet import RunOutlet
+from discern.track.writers.web_address import SCHEMES, split_address
 
 NATIVE: Final = "native"
 
@@ -46,6 +47,12 @@ def _csv(run: RunWriter) -> TrackWriter:
     return CsvWriter(run.path)
 
 
+def _web(run: RunWriter, address: str) -> TrackWriter:
+    from discern.track.writers.web_writer import WebWriter
+
+    return WebWriter(run, address)
+
+
 def _wandb(run: RunWriter) -> TrackWriter:
     from discern.track.writers.wandb_writer import WandbWriter
 
@@ -73,7 +80,9 @@ _LIBRARIES: Final = ("wandb", "mlflow")
 def check_writers(names: Iterable[str], *, where: str) -> None:
     """Raise ConfigError for a writer that is not known, or whose library is not installed."""
     for name in names:
-        if is_import_path(name):
+        if name.startswith(SCHEMES):
+            split_address(name)
+        elif is_import_path(name):
             open_import_path(name, where=where)
         elif name != NATIVE and name not in _WRITERS:
             raise _unknown(name, where)
@@ -95,11 +104,12 @@ def open_outlet(
 ) -> RunOutlet:
     """An outlet into `run` that also writes through the writers named; the run closes it.
 
-    A name is one of this module's, or an import path of a function that takes the RunWriter and
-    gives a TrackWriter. The native log, `metrics.bin`, is always written. Raises ConfigError for a
-    name that is not known, or a library that is not installed. Any other writer that cannot be
-    opened, or that fails later, is left out: `warn` (default: log and terminal) is told, and
-    `run.json` keeps it among its problems. `drops_when_full`: see `RunOutlet`.
+    A name is one of this module's, the address of an HTTP server, or an import path of a function
+    that takes the RunWriter and gives a TrackWriter. The native log, `metrics.bin`, is always
+    written. Raises ConfigError for a name that is not known, or a library that is not installed.
+    Any other writer that cannot be opened, or that fails later, is left out: `warn` (default: log
+    and terminal) is told, and `run.json` keeps it among its problems. `drops_when_full`: see
+    `RunOutlet`.
     """
     writers, failed = {}, {}
     for name in dict.fromkeys(names):
@@ -138,6 +148,8 @@ def _log_and_terminal(run: RunWriter) -> Callable[[str], None]:
 def _open_writer(name: str, run: RunWriter) -> TrackWriter:
     if name in _WRITERS:
         return _WRITERS[name](run)
+    if name.startswith(SCHEMES):
+        return _web(run, name)
     if is_import_path(name):
         opened: TrackWriter = open_import_path(name, where="writers")(run)
         return opened
@@ -150,6 +162,6 @@ def _unknown(name: str, where: str) -> ConfigError:
         f"there is no writer '{name}'",
         where=where,
         got=name,
-        expected=f"{', '.join(known)}, or package.module:name",
+        expected=f"{', '.join(known)}, http://host/path, or package.module:name",
         hint=did_you_mean(name, known),
     )

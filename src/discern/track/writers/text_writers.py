@@ -33,7 +33,7 @@ class JsonLinesWriter:
 
     def write(self, records: list[Record]) -> None:
         """One line a record."""
-        _append(self._path, "".join(_line(_json_record(record)) for record in records))
+        _append(self._path, "".join(_line(json_record(record)) for record in records))
 
     def rewind(self, step: int) -> None:
         """One line that says so."""
@@ -75,7 +75,8 @@ class CsvWriter:
         """Nothing stays open."""
 
 
-def _json_record(record: Record) -> dict[str, Any]:
+def json_record(record: Record) -> dict[str, Any]:
+    """One record as a line of `log.jsonl` has it; its numbers and arrays are not yet plain."""
     line = {"name": record.name, "step": record.step, "time": record.time}
     if isinstance(record, Point):
         line["value"] = record.value
