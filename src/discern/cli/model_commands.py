@@ -50,12 +50,16 @@ def list_models(
 @models_app.command("show", help="One network: size, cost, input, weights, license, known scores.")
 def show_model(
     name: Annotated[str, typer.Argument(help="a network's name")],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="each layer: output, parameters, multiply-adds")
+    ] = False,
     json: JsonFlag = False,
     debug: DebugFlag = False,
 ) -> None:
     """Show one network."""
     from discern.launch.worker_process import become_worker
 
+    arguments = {"name": name, "layers": layers}
     become_worker(
-        make_request("models-show", arguments={"name": name}, flags=[], json=json, debug=debug)
+        make_request("models-show", arguments=arguments, flags=[], json=json, debug=debug)
     )

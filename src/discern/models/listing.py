@@ -30,6 +30,7 @@ from discern.models.known_facts import (
 )
 from discern.models.nets.builders import BUILDERS, own_names, resolve_own, usual_side
 from discern.models.published import PUBLISHED, SOURCE, Published
+from discern.models.summary import summarize
 
 # What own networks are counted with: CIFAR's classes, or ImageNet's if made for its images.
 _SMALL_SIDE = 32
@@ -66,13 +67,16 @@ class ModelFacts:
     """What is known of a network without training it.
 
     `gmacs`: 10**9 multiply-adds of the convolutions and linear layers for one image of `input`.
-    `top1`, `top5`: published fractions with their source, None where unknown.
+    `top1`, `top5`: published fractions with their source, None where unknown. `layers` and
+    `memory`: those of `summary.summarize`.
     """
 
     name: str
     source: str
     parameters: int
     gmacs: float
+    layers: tuple[dict[str, Any], ...]
+    memory: dict[str, int]
     features: int
     input: Preprocess
     classes: int
@@ -177,11 +181,14 @@ def model_facts(
     hub_id = record.get("hf_hub_id")
     published = _published(wanted, record)
     sample = torch.zeros(1, channels, expected.height, expected.width, device=_device_of(network))
+    summary = summarize(network, sample)
     return ModelFacts(
         name=wanted,
         source=line.source,
-        parameters=count_parameters(network),
-        gmacs=count_macs(network, sample) / 1e9,
+        parameters=summary["parameters"],
+        gmacs=summary["macs"] / 1e9,
+        layers=tuple(summary["layers"]),
+        memory=summary["memory"],
         features=_feature_width(network),
         input=expected,
         classes=classes,

@@ -14,6 +14,7 @@ _COLUMNS = (
     "name", "from", "M params", "GMACs", "top-1", "weights", "license of the weights", "img/s here",
     "peak MB",
 )  # fmt: skip
+_LAYER_COLUMNS = ("layer", "kind", "output", "parameters", "M multiply-adds")
 
 
 def list_verb(request: Request, console: Console) -> int:
@@ -58,6 +59,8 @@ def show_verb(request: Request, console: Console) -> int:
         ("network", f"{facts.name} ({facts.source})"),
         ("parameters", f"{facts.parameters:,}"),
         ("multiply-adds", f"{facts.gmacs:.3f} G per image"),
+        ("layers", len(facts.layers)),
+        ("memory", _memory(facts)),
         ("features", facts.features),
         ("input", f"{given.channels} x {given.height} x {given.width}, {given.interpolation}"),
         ("mean, std", _normalization(facts)),
@@ -70,8 +73,40 @@ def show_verb(request: Request, console: Console) -> int:
     ]
     for name, value in rows:
         console.say(f"{name:<14} {value}")
-    console.emit(facts.record())
+    if request.arguments.get("layers"):
+        console.say()
+        console.table(_LAYER_COLUMNS, [_layer(layer) for layer in facts.layers])
+    console.emit({**facts.record(), "memory": {**facts.memory, "optimizer": _state_bytes(facts)}})
     return 0
+
+
+def _memory(facts: ModelFacts) -> str:
+    """What training takes in float32."""
+    state = ", ".join(
+        f"{size / 1e6:.1f} MB for {name}" for name, size in _state_bytes(facts).items()
+    )
+    return (
+        f"parameters {facts.memory['parameters'] / 1e6:.1f} MB, gradients as much, the optimizer "
+        f"{state}; kept of each image for the backward pass "
+        f"{facts.memory['activations'] / 1e6:.1f} MB"
+    )
+
+
+def _state_bytes(facts: ModelFacts) -> dict[str, int]:
+    """Momentum is one number a parameter, AdamW keeps two, and a step count a tensor, left out."""
+    size = facts.memory["parameters"]
+    return {"sgd": size, "adamw": 2 * size}
+
+
+def _layer(layer: dict[str, Any]) -> tuple[object, ...]:
+    shape = layer["output"]
+    return (
+        layer["name"],
+        layer["kind"],
+        "not used" if shape is None else " x ".join(map(str, shape)),
+        layer["parameters"],
+        f"{layer['macs'] / 1e6:.3f}",
+    )
 
 
 def _normalization(facts: ModelFacts) -> str:

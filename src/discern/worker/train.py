@@ -40,6 +40,7 @@ from discern.worker.batch_choice import choose_batches, with_batches
 from discern.worker.branch import branch_run
 from discern.worker.event_content import add_start_events
 from discern.worker.finish import final_tables, finish_run, last_training
+from discern.worker.model_account import store_model_summary
 from discern.worker.out_of_memory import memory_told
 from discern.worker.plan import (
     TrainingPlan,
@@ -294,6 +295,8 @@ def _train_run(
         if plan.config.tracking.system_meter:
             # The ranks of one machine have one parent: its tree is the whole run.
             meter_run(writer, None if world.alone else os.getppid())
+        stages = plan.config.training_stages
+        store_model_summary(writer.path, built, material, stages, console)
         console.say(f"run      {writer.path}")
     asked = StopRequest()
     session = open_session(plan, writer, console, asked)
