@@ -11,6 +11,11 @@ from discern.cli.options import JsonFlag, RunsFlag
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 RunArgument = Annotated[str, typer.Argument(help="PROJECT/NAME, a name, or a folder")]
+RunsArgument = Annotated[
+    list[str], typer.Argument(help="PROJECT/NAME, names, folders, or patterns such as 'digits/*'")
+]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="remove without asking")]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="only tell what would go")]
 
 
 @runs_app.command("list", help="All runs, newest first; chosen, ordered and shown as you say.")
@@ -114,3 +119,118 @@ def rerun(run: RunArgument, runs: RunsFlag = None, json: JsonFlag = False) -> in
     from discern.track.run_folder import runs_root
 
     return rerun_command(run, runs_root(runs), Console(json=json))
+
+
+@runs_app.command("compare", help="Runs side by side: what differs, scores, curves.")
+def compare(
+    run: RunsArgument,
+    series: Annotated[
+        list[str] | None, typer.Option("--series", help="name or pattern to draw; repeatable")
+    ] = None,
+    png: Annotated[str | None, typer.Option("--png", help="draw the curves into this file")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="parameters that do not differ, too")
+    ] = False,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Compare runs."""
+    from discern.cli.runs_compare_command import compare_command
+    from discern.track.run_folder import runs_root
+
+    return compare_command(
+        run, runs_root(runs), Console(json=json), series=series or (), png=png,
+        everything=everything,
+    )  # fmt: skip
+
+
+@runs_app.command("note", help="Write a note or a title for runs, or show them.")
+def note(
+    run: RunsArgument,
+    text: Annotated[str | None, typer.Option("--text", help="the note; '' removes it")] = None,
+    append: Annotated[str | None, typer.Option("--append", help="a further line")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="a name for people")] = None,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Notes."""
+    from discern.cli.runs_change_commands import note_command
+    from discern.track.run_folder import runs_root
+
+    root, console = runs_root(runs), Console(json=json)
+    return note_command(run, root, console, text=text, append=append, title=title)
+
+
+@runs_app.command("tag", help="Add tags to runs, take some away, or show them.")
+def tag(
+    run: RunsArgument,
+    add: Annotated[list[str] | None, typer.Option("--add", help="tag; repeatable")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="tag; repeatable")] = None,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Tags."""
+    from discern.cli.runs_change_commands import tag_command
+    from discern.track.run_folder import runs_root
+
+    root, console = runs_root(runs), Console(json=json)
+    return tag_command(run, root, console, add=add or (), remove=remove or ())
+
+
+@runs_app.command("delete", help="Delete runs with all their files.")
+def delete(
+    run: RunsArgument,
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Delete runs."""
+    from discern.cli.runs_change_commands import delete_command
+    from discern.track.run_folder import runs_root
+
+    return delete_command(run, runs_root(runs), Console(json=json), yes=yes, dry_run=dry_run)
+
+
+@runs_app.command("clean", help="Free disk space: remove checkpoints or other parts of runs.")
+def clean(
+    run: RunsArgument,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", help="checkpoints (default), events, report or artifacts; repeatable"
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="checkpoints that a run needs to go on, too")
+    ] = False,
+    yes: YesFlag = False,
+    dry_run: DryRunFlag = False,
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Clean runs."""
+    from discern.cli.runs_change_commands import clean_command
+    from discern.track.run_folder import runs_root
+
+    return clean_command(
+        run, runs_root(runs), Console(json=json), parts=part or (), everything=everything, yes=yes,
+        dry_run=dry_run,
+    )  # fmt: skip
+
+
+@runs_app.command("tensorboard", help="Start TensorBoard on runs; on all without names.")
+def tensorboard(
+    run: Annotated[
+        list[str] | None, typer.Argument(help="PROJECT/NAME, names, folders, or patterns")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 6006,
+    host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
+    runs: RunsFlag = None,
+    json: JsonFlag = False,
+) -> int:
+    """Start TensorBoard."""
+    from discern.cli.runs_tensorboard_command import tensorboard_command
+    from discern.track.run_folder import runs_root
+
+    return tensorboard_command(run or (), runs_root(runs), Console(json=json), port=port, host=host)

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from discern.base.console import Console
 from discern.base.errors import OK, ConfigError
 from discern.base.files import write_text
+from discern.base.names import printable
+from discern.cli.byte_text import byte_text
 
 if TYPE_CHECKING:
     from discern.track.metrics_read import Series
     from discern.track.run_folder import Run
+    from discern.track.series_summary import SeriesSummary
 
 _FORMATS: Final = ("csv", "json", "md")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -23,16 +26,22 @@ _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 
 
 def show_command(text: str, root: Path, console: Console) -> int:
-    """One run: status, scores, attempts, automatic choices, series, files, and what is wrong.
+    """One run: status, scores, attempts, choices, notes, series, sizes, and what is wrong.
 
-    `--json`: the summary of `list` with path, attempts, series, files, problems and the record.
+    `--json`: the summary of `list` with path, attempts, series (last and best
+    point), notes, bytes by part, files, problems and the record.
     """
     from discern.cli.run_account import account, account_lines
     from discern.track.run_folder import open_run
+    from discern.track.run_notes import read_notes
+    from discern.track.run_removal import disk_sizes
+    from discern.track.series_summary import summarize_run
 
     run = open_run(text, root)
-    series = {name: points for name, points in run.read_all().items() if len(points)}
-    problems = _problems(run)
+    notes = read_notes(run.path, run.record)
+    summaries = summarize_run(run.path)
+    sizes = disk_sizes(run.path)
+    problems = _problems(run) + ([notes.problem] if notes.problem is not None else [])
     files = sorted(
         f"{path.name}/" if path.is_dir() else path.name
         for path in run.path.iterdir()
@@ -44,7 +53,9 @@ def show_command(text: str, root: Path, console: Console) -> int:
             "path": str(run.path),
             "attempts": run.record.get("attempts", []),
             "exit": run.exit_record(),
-            "series": {name: _last(points) for name, points in series.items()},
+            "series": {name: _figures(name, summary) for name, summary in summaries.items()},
+            "notes": {"title": notes.title, "note": notes.note, "tags": list(notes.tags)},
+            "bytes": sizes,
             "files": files,
             "problems": problems,
             **account(run),
@@ -54,15 +65,19 @@ def show_command(text: str, root: Path, console: Console) -> int:
     console.say(f"run      {run.id}  ({run.status})")
     console.say(f"folder   {run.path}")
     _say_fields(run, console)
-    if series:
+    for kind, text in (("title", notes.title), ("tags", ", ".join(notes.tags))):
+        if text:
+            console.say(f"{kind:<8} {printable(text)}")
+    for line in notes.note.splitlines():
+        console.say(f"note     {printable(line)}")
+    if summaries:
         console.say()
-        rows = [
-            (name, len(points), int(points.steps[-1]), float(points.values[-1]))
-            for name, points in series.items()
-        ]
-        console.table(("series", "points", "last step", "last value"), rows)
+        headers = ("series", "points", "last step", "last value", "best", "best step")
+        console.table(headers, [_series_row(*pair) for pair in summaries.items()])
     for line in account_lines(run):
         console.say(line)
+    parts = (f"{part} {size:,}" for part, size in sizes.items() if size and part != "total")
+    console.say(f"disk     {byte_text(sizes['total'])}: {', '.join(parts)}")
     console.say(f"files    {', '.join(files)}")
     for problem in problems:
         console.warn(problem)
@@ -187,19 +202,26 @@ def _as_json(run: Run, series: dict[str, Series]) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _last(points: Series) -> dict[str, Any]:
+def _series_row(name: str, summary: SeriesSummary) -> tuple[object, ...]:
+    value, step = summary.best(name) or (None, None)
+    return name, summary.points, summary.last_step, summary.last, value, step
+
+
+def _figures(name: str, summary: SeriesSummary) -> dict[str, Any]:
+    """The last point and the best, where it is known which way is better."""
     from discern.track.plain_values import to_plain
 
-    return {
-        "points": len(points),
-        "step": int(points.steps[-1]),
-        "value": to_plain(float(points.values[-1])),
-    }
-
-
-def _figure(run: Run, name: str) -> float | None:
-    value = run.metrics.get(name)
-    return float(value) if isinstance(value, (int, float)) else None
+    value, step = summary.best(name) or (None, None)
+    figures: dict[str, Any] = to_plain(
+        {
+            "points": summary.points,
+            "step": summary.last_step,
+            "value": summary.last,
+            "best": value,
+            "best_step": step,
+        }
+    )
+    return figures
 
 
 def _moment(text: object) -> str:

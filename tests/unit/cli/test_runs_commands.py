@@ -106,7 +106,7 @@ def test_show_tells_scores_choices_attempts_and_series(root, capsys):
         assert part in text
     assert "chosen   precision: bf16" in text
     (loss,) = [line.split() for line in text.splitlines() if line.startswith("loss")]
-    assert ["loss", "2", "2", "0.5"] == loss
+    assert ["loss", "2", "2", "0.5", "0.5", "2"] == loss  # the last value, then the best
     show_command("resnet-1", root, Console(json=True))
     shown = json.loads(capsys.readouterr().out)
     assert ("failed", "loss is not finite", 1) == (
