@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from discern_process import start
+from warm_child import WarmChild
 
 from discern.track.run import Run, open_run
 from discern.training.checkpoints import checkpoint_step
@@ -23,25 +24,12 @@ class Root:
     """A folder of runs, and the children that were started to write into it."""
 
     path: Path
-    children: list[subprocess.Popen[str]] = field(default_factory=list)
+    children: list[subprocess.Popen[str] | WarmChild] = field(default_factory=list)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str] | WarmChild:
         """A `discern train` child; it becomes the worker, so its pid is the worker's."""
-        command = [sys.executable, "-m", "discern.cli.main", "train", *words]
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "DISCERN_RUNS": str(self.path),
-            "DISCERN_CACHE": str(self.path.parent / "cache"),
-        }
-        child = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=self.path.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        own = {"DISCERN_RUNS": str(self.path), "DISCERN_CACHE": str(self.path.parent / "cache")}
+        child = start("train", *words, env=own, cwd=self.path.parent)
         self.children.append(child)
         return child
 
@@ -79,7 +67,7 @@ class Root:
             child.communicate()
 
 
-def wait_until(child: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def wait_until(child: subprocess.Popen[str] | WarmChild, happened: Callable[[], bool]) -> None:
     """Return as soon as `happened`; a child that ends before, or takes too long, is a failure."""
     deadline = time.monotonic() + PATIENCE_S
     while not happened():
