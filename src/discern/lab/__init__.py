@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from discern.config.lazy import hyperparams as hyperparams
     from discern.config.lazy import meta_config as meta_config
     from discern.config.lazy import option as option
+    from discern.lab import analytics as analytics
     from discern.lab import experiment as experiment
     from discern.lab import logger as logger
     from discern.lab import loop as loop
@@ -29,6 +30,7 @@ _HOMES = {
     "BaseConfigs": "discern.config.lazy:BaseConfigs",
     "Configs": "discern.config.lazy:Configs",
     "aggregate": "discern.config.lazy:aggregate",
+    "analytics": "discern.lab.analytics",
     "calculate": "discern.config.lazy:calculate",
     "experiment": "discern.lab.experiment",
     "hyperparams": "discern.config.lazy:hyperparams",

@@ -74,13 +74,13 @@ def draw_picture(charts: Mapping[str, Mapping[str, Series]]) -> bytes:
     figure = Figure(figsize=size, dpi=120, layout="constrained", facecolor="white")
     for place, (title, curves) in enumerate(charts.items()):
         axes: Any = figure.add_subplot(rows, columns, place + 1)
-        axes.set_title(_plain_math(title), fontsize=11)
+        axes.set_title(plain_text(title), fontsize=11)
         axes.set_xlabel("step")
         axes.grid(color="#e4e7eb", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
         for number, (name, series) in enumerate(curves.items()):
             color, dashed = _COLORS[number % len(_COLORS)], number >= len(_COLORS)
-            _plot(axes, series, _plain_math(name), color, "--" if dashed else "-")
+            _plot(axes, series, plain_text(name), color, "--" if dashed else "-")
         if curves:
             axes.legend(frameon=False, fontsize=8)
     stream = io.BytesIO()
@@ -180,7 +180,7 @@ def _finite(values: Any) -> Any:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _plain_math(text: str) -> str:
+def plain_text(text: str) -> str:
     """`text` as matplotlib shows it unchanged: dollars begin formulas, `_` hides a label."""
     plain = printable(text).replace("$", r"\$")
     return f"\u200b{plain}" if plain.startswith("_") else plain

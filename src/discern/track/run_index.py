@@ -59,11 +59,15 @@ class RunTable:
 
         The metrics of runs that have logged since they were last summed up are read through.
         """
+        missing = [
+            r for r in (self.rows if rows is None else rows) if _place(r) not in self._series
+        ]
         stored: dict[Place, tuple[str, str]] = {}
-        with contextlib.suppress(sqlite3.Error, NewerIndexError):
-            stored = self._index.read_series()
+        if missing:
+            with contextlib.suppress(sqlite3.Error, NewerIndexError):
+                stored = self._index.read_series(_place(missing[0]) if len(missing) == 1 else None)
         fresh: list[tuple[Place, str, str]] = []
-        for row in self.rows if rows is None else rows:
+        for row in missing:
             place = _place(row)
             state, newest = _metrics_state(row)
             if place in stored and stored[place][0] == state:

@@ -68,12 +68,12 @@ class IndexFile:
             for project, name, facts in self._read("project, name, facts", "facts")
         }
 
-    def read_series(self) -> dict[Place, tuple[str, str]]:
-        """(state of the metrics, summaries as JSON) of each run that was summed up."""
+    def read_series(self, only: Place | None = None) -> dict[Place, tuple[str, str]]:
+        """(state of the metrics, summaries as JSON) of each run that was summed up, or of one."""
         return {
             (os.fsdecode(project), os.fsdecode(name)): (state, summary)
             for project, name, state, summary in self._read(
-                "project, name, state, summary", "series"
+                "project, name, state, summary", "series", only
             )
         }
 
@@ -120,13 +120,20 @@ class IndexFile:
                     [(*_key(place), state, text) for place, state, text in fresh],
                 )
 
-    def _read(self, columns: str, table: str) -> Sequence[tuple[Any, ...]]:
+    def _read(
+        self, columns: str, table: str, only: Place | None = None
+    ) -> Sequence[tuple[Any, ...]]:
         if self.closed or self.damaged or not self.path.exists():
             return []
         with contextlib.closing(self._connect("rw")) as connection:
             if self._check(connection) < INDEX_VERSION:
                 return []
-            return connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608
+            words = f"SELECT {columns} FROM {table}"  # noqa: S608
+            if only is None:
+                return connection.execute(words).fetchall()
+            return connection.execute(
+                f"{words} WHERE project = ? AND name = ?", _key(only)
+            ).fetchall()
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         address = f"file:{quote(os.fsencode(self.path))}?mode={mode}"
