@@ -17,6 +17,7 @@ from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
 from discern.cli.data_app import data_app
 from discern.cli.flags import flags_of
+from discern.cli.import_command import import_runs
 from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
@@ -56,6 +57,9 @@ app.command(
     help="Run any program as a run: its output is kept, figures that it prints become series.",
     context_settings=PASSED_ON,
 )(capture)
+app.command("import", help="Read runs of Catalyst, lab, TensorBoard, timm, Ultralytics into ours.")(
+    import_runs
+)
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
 app.add_typer(data_app, name="data", help="Look at data, split, pack, mend it.")
 app.add_typer(models_app, name="models", help="The networks there are.")

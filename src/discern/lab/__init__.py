@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from discern.lab import experiment as experiment
     from discern.lab import logger as logger
     from discern.lab import loop as loop
+    from discern.lab import manage as manage
     from discern.lab import monit as monit
     from discern.lab import pytorch as pytorch
     from discern.lab import tracker as tracker
@@ -39,6 +40,7 @@ _HOMES = {
     "pytorch": "discern.lab.pytorch",
     "logger": "discern.lab.logger",
     "loop": "discern.lab.loop",
+    "manage": "discern.lab.manage",
     "monit": "discern.lab.monit",
     "tracker": "discern.lab.tracker",
 }

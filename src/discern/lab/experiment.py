@@ -27,6 +27,7 @@ from discern.lab import tracker
 from discern.lab.experiment_bundle import read_bundle, write_bundle
 from discern.lab.experiment_run import CONFIGS_FILE, Experiment, ExperimentPlan
 from discern.lab.project_file import Project, find_project
+from discern.lab.started_run import given_comment, given_configs
 from discern.track.run import Run, open_run
 from discern.track.run_folder import check_name
 from discern.track.writers.names import check_writers
@@ -66,7 +67,7 @@ def create(
         uuid=check_name(uuid, "uuid") if uuid else generate_uuid(),
         name=title,
         python_file=script,
-        comment=comment,
+        comment=comment or given_comment(),
         tags=tuple(tags) if tags is not None else tuple(w for w in title.split("_") if w),
         writers=_writer_names(writers, project),
         screen=not disable_screen,
@@ -112,10 +113,10 @@ def calculate_configs(
     experiment = _open("calculate_configs")
     if isinstance(configs, BaseConfigs):
         experiment.use(configs)
-        override(configs, configs_override or {})
+        override(configs, {**(configs_override or {}), **given_configs()})
         compute(configs, run_order or ())
         return
-    values = {**flat(configs), **flat(configs_override or {})}
+    values = {**flat(configs), **flat(configs_override or {}), **flat(given_configs())}
     experiment.use(values)
 
 

@@ -1,0 +1,1 @@
+"""Runs that other programs recorded, read into ours."""
