@@ -82,3 +82,41 @@ def test_writer_that_cannot_be_is_refused_before_any_work(tmp_path, name, words)
     assert ("tracking.writers", name) == (ended.error["where"], ended.error["got"])
     assert words in ended.error["hint"]
     assert not (tmp_path / "digits").exists()
+
+
+_GONE = """
+import shutil
+
+from discern.training.callbacks import Callback
+
+
+class Gone(Callback):
+    def __init__(self, how):
+        self.how = how
+
+    def attach(self, place):
+        self.folder = place.folder
+
+    def after_epoch(self, progress):
+        if self.how == "delete":
+            shutil.rmtree(self.folder, ignore_errors=True)  # writers write meanwhile
+        elif self.how == "move":
+            self.folder.rename(self.folder.with_name("two"))
+"""
+
+
+@pytest.mark.parametrize("how", ["delete", "move"])
+def test_folder_that_goes_away_ends_the_run_in_full_form(tmp_path, how):
+    (tmp_path / "gone.py").write_text(_GONE)
+    given = ["train", "digits", *QUICK, "--runs", "runs", "--json"]
+    callback = f"tracking.callbacks=[{{name: ./gone.py:Gone, args: {{how: {how}}}}}]"
+    ended = discern(*given, "--name", "one", "--writer", "csv", "--set", callback, cwd=tmp_path)
+    assert 1 == ended.code
+    assert "run's folder is gone: it was moved or deleted" in ended.error["what"]
+    assert str(tmp_path / "runs" / "digits" / "one") == ended.error["where"]
+    if how == "move":
+        run = read_run(tmp_path / "runs" / "digits" / "two")
+        again = discern("train", "--resume", "digits/two", "--set", "tracking.callbacks=[]",
+                        "--runs", "runs", "--json", cwd=tmp_path)  # fmt: skip
+        assert ("finished", "digits/two") == (again.object["status"], again.object["run"])
+        assert "finished" == read_run(run.path).status

@@ -99,13 +99,21 @@ class Experiment:
             tracker.set_global_step(self.start_step)
             return self
         plan = self.plan
-        self.writer = create_run(
-            self.project.runs_root,
-            plan.name,
-            name=plan.uuid,
-            config_text=self._config_text(),
-            record=self._record(),
-        )
+        root = self.project.runs_root
+        try:
+            self.writer = create_run(
+                root,
+                plan.name,
+                name=plan.uuid,
+                config_text=self._config_text(),
+                record=self._record(),
+            )
+        except OSError as error:
+            raise RunError(
+                f"the run's folder cannot be made: {error}",
+                where=root,
+                hint="give a folder that you may write to: $DISCERN_RUNS, or experiments_path",
+            ) from error
         try:
             self._copy_source(self.writer.path)
             self.write_configs()

@@ -41,7 +41,7 @@ class EventFiles:
         """One number at `step` under `tag`; `time` in seconds since 1970, now by default."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self._write(group, step, Summary.Value(tag=tag, simple_value=float(value)), time)
+        self._write(group, step, Summary.Value(tag=_unicode(tag), simple_value=float(value)), time)
 
     def add_histogram(
         self,
@@ -67,7 +67,7 @@ class EventFiles:
             bucket_limit=found.edges,
             bucket=[0, *found.counts],
         )
-        self._write(group, step, Summary.Value(tag=tag, histo=proto), time)
+        self._write(group, step, Summary.Value(tag=_unicode(tag), histo=proto), time)
 
     def add_image(
         self, tag: str, png: bytes, step: int, group: str = "", time: float | None = None
@@ -79,7 +79,7 @@ class EventFiles:
             raise ValueError("not a PNG file")
         width, height = struct.unpack(">II", png[16:24])
         image = Summary.Image(width=width, height=height, encoded_image_string=png)
-        self._write(group, step, Summary.Value(tag=tag, image=image), time)
+        self._write(group, step, Summary.Value(tag=_unicode(tag), image=image), time)
 
     def add_text(
         self, tag: str, text: str, step: int, group: str = "", time: float | None = None
@@ -93,11 +93,13 @@ class EventFiles:
 
         tensor = TensorProto(
             dtype=DT_STRING,
-            string_val=[text.encode()],
+            string_val=[_unicode(text).encode()],
             tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
         )
-        metadata = create_summary_metadata(display_name=tag, description="")
-        self._write(group, step, Summary.Value(tag=tag, tensor=tensor, metadata=metadata), time)
+        metadata = create_summary_metadata(display_name=_unicode(tag), description="")
+        self._write(
+            group, step, Summary.Value(tag=_unicode(tag), tensor=tensor, metadata=metadata), time
+        )
 
     def add_graph(self, nodes: Sequence[GraphNode]) -> None:
         """A network's graph, for the graph plugin."""
@@ -191,3 +193,8 @@ class EventFiles:
             action()
         except OSError as error:
             self.problem = f"TensorBoard events stopped: {error}"
+
+
+def _unicode(text: str) -> str:
+    """Lone surrogates, which file names may bring, have no UTF-8 form."""
+    return text.encode("utf-8", "backslashreplace").decode()

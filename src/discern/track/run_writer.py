@@ -143,7 +143,14 @@ class RunWriter:
         """Call before each commit: raises RunError if this attempt is not the run's newest."""
         if not self._lock.held:
             raise RunError("this process has given up the run", where=self.path)
-        newest = read_run(self.path)
+        try:
+            newest = read_run(self.path)
+        except FileNotFoundError as error:
+            raise RunError(
+                "the run's folder is gone: it was moved or deleted while the run went on",
+                where=self.path,
+                hint="put it back, or go on under its new name: discern train --resume RUN",
+            ) from error
         if newest.problem is not None or newest.attempt != self.attempt:
             raise RunError(
                 "another process has taken over this run",

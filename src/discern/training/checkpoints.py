@@ -122,6 +122,7 @@ class CheckpointStore:
 
         On a full disk nothing saved before is touched.
         """
+        self._check_fence()  # told before the disk is asked for room in a folder that is gone
         path = self.path(step)
         if path.exists():
             try:

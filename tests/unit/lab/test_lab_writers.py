@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, RunError
 from discern.lab import experiment, tracker
 from discern.track.run import list_runs, runs_root
 
@@ -123,3 +123,13 @@ def test_computing_an_item_is_a_section(capsys):
     other = Configs()
     experiment.calculate_configs(other, {}, ["width"])
     assert "" == capsys.readouterr().out
+
+
+def test_folder_that_cannot_be_written_is_told_before_the_loop(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("DISCERN_RUNS", str(tmp_path / "file" / "runs"))
+    experiment.create(name="own", disable_screen=True)
+    with pytest.raises(RunError, match="folder cannot be made") as caught:
+        experiment.start()
+    assert str(tmp_path / "file" / "runs") == caught.value.where
+    assert "DISCERN_RUNS" in caught.value.hint

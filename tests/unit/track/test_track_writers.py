@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sqlite3
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -255,3 +256,103 @@ def test_buckets_count_every_finite_value(values, counts):
     found = bucket_values(np.array(values))
     assert counts == found.counts
     assert len(counts) == max(len(found.edges) - 1, 0)
+
+
+ODD_NAMES = (
+    "train/", "/", "a/../../b", "val/", "a\nb", "a\tb", "a\0b", "\udcff lone", "名前 🐈",
+    "'; drop table scalars; --", '"', "x" * 3000, " ", "_hparams_/session_start_info", "%s {}",
+)  # fmt: skip
+
+
+def test_any_name_goes_through_every_writer(tmp_path):
+    with create_run(tmp_path, "lab", name="one") as run:
+        tracker.open_run(run, ["tensorboard", "sqlite", "jsonl", "csv"])
+        for number, name in enumerate(ODD_NAMES):
+            tracker.save(number, {name: float(number)})
+    run = read_run(run.path)
+    assert [] == run.record["problems"]
+    assert {name: [float(n)] for n, name in enumerate(ODD_NAMES)} == {
+        name: series.values.tolist() for name, series in run.read_all().items()
+    }
+    plain = [name.encode("utf-8", "backslashreplace").decode() for name in ODD_NAMES]
+    query = "select indicator from scalars order by rowid"
+    with sqlite3.connect(run.path / "sqlite.db") as database:
+        assert plain == [n for (n,) in database.execute(query)]
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert list(ODD_NAMES) == [line["name"] for line in lines]
+    with open(run.path / "log.csv", newline="", encoding="utf-8") as stream:
+        assert plain == [row["name"] for row in csv.DictReader(stream)]
+    found = set()
+    for folder in [run.path / "events", *(run.path / "events").glob("*/")]:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        found |= set(events.Tags()["scalars"])
+    assert set(plain) == found
+
+
+@pytest.mark.parametrize("writer", ["tensorboard", "sqlite", "jsonl", "csv"])
+def test_steps_that_go_back_and_clocks_that_jump_are_kept_by_every_writer(
+    tmp_path, monkeypatch, writer
+):
+    clock = iter([1000.0, 5.0, 3000.0, -1.0])
+    monkeypatch.setattr("discern.track.tracker.now", lambda: next(clock))
+    with create_run(tmp_path, "lab", name="one") as run:
+        tracker.open_run(run, [writer])
+        for step in (5, 2, 9, 2):
+            tracker.save(step, loss=float(step))
+    assert [] == read_run(run.path).record["problems"]
+    assert [5, 2, 9, 2] == steps_of(run.path, writer)
+
+
+def steps_of(path, writer):
+    """The steps of `loss` in the order written."""
+    if writer == "sqlite":
+        query = "select step from scalars order by rowid"
+        with sqlite3.connect(path / "sqlite.db") as database:
+            return [step for (step,) in database.execute(query)]
+    if writer == "jsonl":
+        return [json.loads(line)["step"] for line in (path / "log.jsonl").read_text().splitlines()]
+    if writer == "csv":
+        with open(path / "log.csv", newline="") as stream:
+            return [int(row["step"]) for row in csv.DictReader(stream)]
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (path / "events").glob("events*")
+    return [event.step for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from discern.lab import tracker
+from discern.track.run import create_run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with create_run(Path(sys.argv[1]), "lab", name="one") as run:
+    tracker.open_run(run, ["tensorboard", "sqlite", "jsonl", "csv"])
+    tracker.save(0, a=0.0)
+    run.flush()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    for step in range(1, 3000):
+        tracker.save(step, a=float(step))
+        if not step % 500:
+            for part in run._parts:
+                part.flush()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+"""
+
+
+def test_full_disk_ends_the_writers_but_not_the_loop(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert 0 == ended.returncode, ended.stderr
+    run = read_run(tmp_path / "lab" / "one")
+    assert 3000 == len(run.read_series("a"))
+    assert {"tensorboard", "sqlite", "jsonl", "csv"} == {
+        problem.partition(":")[0] for problem in run.record["problems"] if ": stopped" in problem
+    }
+    for line in (run.path / "log.jsonl").read_text().splitlines()[:-1]:
+        assert "a" == json.loads(line)["name"]
