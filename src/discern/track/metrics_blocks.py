@@ -45,6 +45,7 @@ _INDEX_MAGIC: Final = b"DISCMIDX"
 # Any odd constants serve: a changed bit of one word always changes the sum modulo 2**32. A sum is
 # used here, and not a CRC, because numpy checks all entries of an index at once.
 _CHECK_FACTORS: Final = (2654435761, 2246822519, 3266489917, 668265263, 374761393, 2869860233)
+_FACTORS: Final = np.array(_CHECK_FACTORS, dtype=np.uint32)
 
 # One row a block: offset, series, count, attempt, crc32.
 BlockTable = NDArray[np.int64]
@@ -97,13 +98,11 @@ def encode_rewind(step: int, attempt: int, time: float) -> bytes:
     return encode_block(REWIND, attempt, POINT.pack(step, time, 0.0) if step >= 0 else b"")
 
 
-def decode_head(data: bytes) -> tuple[int, int, int, int]:
-    """Series, count, attempt and CRC-32 of the 16 bytes that start a block."""
-    series, count, attempt, crc = _HEAD.unpack(data)
-    return series, count, attempt, crc
+# Series, count, attempt and CRC-32 of the 16 bytes that start a block.
+decode_head: Final = _HEAD.unpack
 
 
-def block_is_whole(data: bytes, start: int, head: tuple[int, int, int, int]) -> bool:
+def block_is_whole(data: bytes | memoryview, start: int, head: tuple[int, int, int, int]) -> bool:
     """True when the block at `start` of `data` has this head and its checksum agrees."""
     if len(data) - start < HEAD_BYTES or _HEAD.unpack_from(data, start) != head:
         return False
@@ -111,10 +110,8 @@ def block_is_whole(data: bytes, start: int, head: tuple[int, int, int, int]) -> 
     if end > len(data):
         return False
     view = memoryview(data)
-    return (
-        zlib.crc32(view[start + HEAD_BYTES : end], zlib.crc32(view[start : start + 12]))
-        == (head[3])
-    )
+    crc = zlib.crc32(view[start : start + 12])
+    return zlib.crc32(view[start + HEAD_BYTES : end], crc) == head[3]
 
 
 def scan_blocks(data: bytes, base: int) -> tuple[BlockTable, int]:
@@ -167,13 +164,12 @@ def decode_index(data: bytes, file_bytes: int) -> BlockTable:
     if data[:HEADER_BYTES] != index_header():
         return np.empty((0, 5), dtype=np.int64)
     count = (len(data) - HEADER_BYTES) // ENTRY_BYTES
-    words = np.frombuffer(data, "<u4", count * 8, HEADER_BYTES).reshape(-1, 8).astype(np.uint64)
-    factors = np.array(_CHECK_FACTORS, dtype=np.uint64)
-    # Each product is below 2**64 and the sum wraps modulo 2**64, which 2**32 divides.
-    sums = (words[:, :6] * factors).sum(axis=1, dtype=np.uint64) & np.uint64(0xFFFFFFFF)
+    words = np.frombuffer(data, "<u4", count * 8, HEADER_BYTES).reshape(-1, 8)
+    # Products and sums of 32-bit words wrap modulo 2**32, as the check does.
+    sums = (words[:, :6] * _FACTORS).sum(axis=1, dtype=np.uint32)
     table = np.empty((count, 5), dtype=np.int64)
-    table[:, OFFSET] = (words[:, 0] | (words[:, 1] << np.uint64(32))).view(np.int64)
-    table[:, 1:] = words[:, 2:6].astype(np.int64)
+    table[:, OFFSET] = np.frombuffer(data, "<i8", count * 4, HEADER_BYTES)[::4]
+    table[:, 1:] = words[:, 2:6]
     ends = table[:, OFFSET] + HEAD_BYTES + table[:, COUNT] * POINT_BYTES
     starts = np.empty(count, dtype=np.int64)
     starts[:1] = HEADER_BYTES

@@ -66,7 +66,11 @@ def bucket_series(series: Series, most: int = BUCKETS) -> SeriesBuckets:
     ends = np.append(starts[1:], len(steps))
     with np.errstate(invalid="ignore"):
         lowest, highest = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
-    odd = np.add.reduceat((~np.isfinite(values)).astype(np.int64), starts)
+    finite = np.isfinite(values)
+    if finite.all():
+        odd = np.zeros(len(starts), np.int64)
+    else:
+        odd = np.add.reduceat((~finite).astype(np.int64), starts)
     return SeriesBuckets(steps[starts], steps[ends - 1], lowest, highest, ends - starts, odd)
 
 

@@ -163,8 +163,8 @@ def _name_of(number: int, names: dict[int, str]) -> str:
 
 def _number_of(name: str, folder: Path) -> int | None:
     """The number of the series `name`; only the lines that hold the name are parsed."""
-    with contextlib.suppress(FileNotFoundError):
-        data = (folder / blocks.SERIES_FILE).read_bytes()
+    data = _read_file(folder, blocks.SERIES_FILE)
+    if data is not None:
         wanted = json.dumps(name, ensure_ascii=True).encode()
         at = data.find(wanted)
         while at >= 0:
@@ -193,6 +193,18 @@ def _open_metrics(folder: Path) -> Iterator[int | None]:
         os.close(handle)
 
 
+def _read_file(folder: Path, name: str) -> bytes | None:
+    """The whole of a small file; None if it is not there. Half the cost of `Path.read_bytes`."""
+    try:
+        handle = os.open(f"{folder}/{name}", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read_span(handle, 0, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
+
+
 def _read_span(handle: int, start: int, end: int) -> bytes:
     """The bytes [start, end) of the file, or fewer where the file ends."""
     parts = []
@@ -210,10 +222,7 @@ def _block_table(handle: int, folder: Path, *, hops: bool = False) -> blocks.Blo
     whole file if a head led astray.
     """
     size = os.fstat(handle).st_size
-    try:
-        index = (folder / blocks.INDEX_FILE).read_bytes()
-    except FileNotFoundError:
-        index = b""
+    index = _read_file(folder, blocks.INDEX_FILE) or b""
     table = blocks.decode_index(index, size)
     end = blocks.table_end(table)
     if end >= size:
@@ -225,11 +234,12 @@ def _block_table(handle: int, folder: Path, *, hops: bool = False) -> blocks.Blo
 def _hop_blocks(handle: int, start: int, end: int) -> blocks.BlockTable:
     """The blocks from `start` on, by their heads alone, without a last one that is not whole."""
     rows: list[tuple[int, int, int, int, int]] = []
+    pread, decode_head = os.pread, blocks.decode_head
     while start + blocks.HEAD_BYTES <= end:
-        head = os.pread(handle, blocks.HEAD_BYTES, start)
+        head = pread(handle, blocks.HEAD_BYTES, start)
         if len(head) < blocks.HEAD_BYTES:
             break
-        series, count, attempt, crc = blocks.decode_head(head)
+        series, count, attempt, crc = decode_head(head)
         after = start + blocks.HEAD_BYTES + count * blocks.POINT_BYTES
         if after > end or not (count <= 1 if series == blocks.REWIND else count >= 1):
             break
@@ -291,7 +301,38 @@ class _Columns:
         return Series(self.steps[:n].copy(), self.times[:n].copy(), self.values[:n].copy())
 
 
+def _read_one(handle: int, table: blocks.BlockTable, number: int) -> Series:
+    """One series: its blocks one by one into the same small buffer, and from there to its columns.
+
+    They seldom stand side by side. The buffer stays in the processor's cache, and a block costs a
+    read, a checksum and three copies: a third less than `_read_blocks` takes for it.
+    """
+    kinds = table[:, blocks.SERIES]
+    rows = table[(kinds == number) | (kinds == blocks.REWIND)]
+    column = _Columns(int(table[kinds == number, blocks.COUNT].sum()))
+    most = int(rows[:, blocks.COUNT].max(initial=0))
+    buffer = bytearray(blocks.HEAD_BYTES + most * blocks.POINT_BYTES)
+    view = memoryview(buffer)
+    integers, floats = np.frombuffer(buffer, "<i8"), np.frombuffer(buffer, "<f8")
+    first = blocks.HEAD_BYTES // 8
+    for offset, series, count, attempt, crc in rows.tolist():
+        size = blocks.HEAD_BYTES + count * blocks.POINT_BYTES
+        block = view[:size]
+        if os.preadv(handle, [block], offset) != size:
+            raise _StaleIndexError
+        if not blocks.block_is_whole(block, 0, (series, count, attempt, crc)):
+            raise _StaleIndexError
+        if series == blocks.REWIND:
+            column.rewind(int(integers[first]) if count else -1)
+        else:
+            last = first + 3 * count
+            column.extend(integers[first:last], floats[first:last])
+    return column.series()
+
+
 def _read_blocks(handle: int, table: blocks.BlockTable, numbers: list[int]) -> dict[int, Series]:
+    if len(numbers) == 1:
+        return {numbers[0]: _read_one(handle, table, numbers[0])}
     kinds = table[:, blocks.SERIES]
     if len(numbers) < _FEW_SERIES:
         points = {n: int(table[kinds == n, blocks.COUNT].sum()) for n in numbers}
