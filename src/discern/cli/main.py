@@ -112,14 +112,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tree_for(given: Sequence[str]) -> typer.Typer:
-    """The commands of the group that is called, else all: building all takes 0.1 s."""
-    groups = [group for group in app.registered_groups if given and group.name == given[0]]
-    if not groups:
-        return app
-    tree = typer.Typer(**_SETTINGS)
-    tree.registered_callback = app.registered_callback
-    tree.registered_groups = groups
-    return tree
+    """Only the command of a group that is called, else all: building all takes 0.1 s."""
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        if inner is None or len(given) < 2 or group.name != given[0]:
+            continue
+        called = [command for command in inner.registered_commands if command.name == given[1]]
+        if called:
+            alone = typer.Typer(rich_markup_mode=None)
+            alone.registered_commands = called
+            tree = typer.Typer(**_SETTINGS)
+            tree.registered_callback = app.registered_callback
+            tree.add_typer(alone, name=group.name, help=group.help)
+            return tree
+    return app
 
 
 def _stopped() -> Interrupted:

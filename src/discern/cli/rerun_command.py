@@ -60,7 +60,7 @@ def rerun_command(name: str, root: Path, console: Console) -> int:
 
 
 def _free_name(root: Path, project: str, stem: str) -> str:
-    taken = {run.name for run in list_runs(root) if run.project == project}
+    taken = {run.name for run in list_runs(root, project)}
     number = 1
     while f"{stem}-{number}" in taken:
         number += 1

@@ -178,6 +178,7 @@ def _remove(
             _ask(f"Remove {counted(files, 'file')}, {byte_text(total)}?")
         freed = 0 if dry_run else sum(carry_out(removal) for removal in removals)
     if not dry_run:
+        read_index(root)  # what was deleted here is not told as gone by the next look
         console.say(f"freed {byte_text(freed)}")
         if freed != total:
             console.warn(f"{total:,} bytes were to be freed; files changed on the way")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FORMATS: Final = ("csv", "json", "md")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_MOST_ROWS: Final = 200
 _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 
 
@@ -73,7 +74,10 @@ def show_command(text: str, root: Path, console: Console) -> int:
     if summaries:
         console.say()
         headers = ("series", "points", "last step", "last value", "best", "best step")
-        console.table(headers, [_series_row(*pair) for pair in summaries.items()])
+        rows = [_series_row(*pair) for pair in summaries.items()]
+        console.table(headers, rows[:_MOST_ROWS])
+        if len(rows) > _MOST_ROWS:
+            console.say(f"... and {len(rows) - _MOST_ROWS:,} series more; --json tells all")
     for line in account_lines(run):
         console.say(line)
     parts = (f"{part} {size:,}" for part, size in sizes.items() if size and part != "total")
@@ -133,10 +137,10 @@ def _say_fields(run: Run, console: Console) -> None:
         values = run.record.get(name)
         if isinstance(values, dict) and values:
             told = (f"{key} {_short(value)}" for key, value in values.items())
-            console.say(f"{name.partition('_metrics')[0]:<8} {', '.join(told)}")
+            console.say(printable(f"{name.partition('_metrics')[0]:<8} {', '.join(told)}"))
     choices = run.record.get("choices")
     for name, value in (choices if isinstance(choices, dict) else {}).items():
-        console.say(f"chosen   {name}: {_short(value)}")
+        console.say(printable(f"chosen   {name}: {_short(value)}"))
     for attempt in run.record.get("attempts", []):
         times = f"{_moment(attempt.get('start'))} to {_moment(attempt.get('end'))}"
         ended = attempt.get("status")

@@ -28,6 +28,7 @@ _SURROUNDINGS: Final = (
 )
 _UNTOLD: Final = ("config.tracking.",)
 _MOST_CHARTS: Final = 2
+_MOST_ROWS: Final = 200
 _MOST_PICTURES: Final = 12
 
 
@@ -204,7 +205,9 @@ def _say_best(
             )
         )
     if rows:
-        console.table(("series", *ids), rows)
+        console.table(("series", *ids), rows[:_MOST_ROWS])
+    if len(rows) > _MOST_ROWS:
+        console.say(f"... and {(len(rows) - _MOST_ROWS) // 2:,} series more; --json tells all")
 
 
 def _at(value: float, step: int) -> str:

@@ -105,7 +105,7 @@ def query_of(view: View) -> RunQuery:
 
 def tell_notices(table: RunTable, rows: Sequence[RunRow], console: Console) -> None:
     """Warn of what is wrong with the index and with these runs."""
-    for notice in table.notices:
+    for notice in dict.fromkeys(table.notices):
         console.warn(printable(notice))
     for row in rows:
         if row.problem is not None:

@@ -5,6 +5,7 @@ Owns the names of the files in a run folder, the version of `run.json`, and what
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -175,11 +176,14 @@ def read_run(path: Path) -> Run:
 
     Raises FileNotFoundError if the folder has no `run.json`.
     """
-    data = (path / RUN_FILE).read_bytes()
     problem = None
     record: Any = None
     try:
-        record = json.loads(data)
+        record = json.loads((path / RUN_FILE).read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        problem = f"{RUN_FILE} cannot be read: {error.strerror}"
     except (ValueError, RecursionError) as error:
         problem = f"{RUN_FILE} cannot be read: {error}"
     if problem is None:
@@ -190,10 +194,14 @@ def read_run(path: Path) -> Run:
     return Run(path, record if isinstance(record, dict) else {}, problem)
 
 
-def list_runs(root: Path) -> list[Run]:
-    """All runs under `root`, newest first; unreadable ones too, with their `problem`."""
+def list_runs(root: Path, project: str | None = None, name: str | None = None) -> list[Run]:
+    """All runs under `root`, newest first; unreadable ones too, with their `problem`.
+
+    Only those of a `project`, or called `name`, where these are given: no other record is read.
+    """
     runs = []
-    for path in root.glob(f"[!.]*/[!.]*/{RUN_FILE}"):
+    folders = ["[!.]*" if part is None else glob.escape(part) for part in (project, name)]
+    for path in root.glob("/".join((*folders, RUN_FILE))):
         try:
             runs.append(read_run(path.parent))
         except FileNotFoundError:
@@ -210,9 +218,8 @@ def find_unfinished(
     """
     return [
         run
-        for run in list_runs(root)
-        if (project is None or run.project == clean_name(project))
-        and (request_hash is None or run.request_hash == request_hash)
+        for run in list_runs(root, None if project is None else clean_name(project))
+        if (request_hash is None or run.request_hash == request_hash)
         and run.status in (LOST, INTERRUPTED, FAILED)
         and not run.locked
     ]
@@ -226,8 +233,7 @@ def open_run(text: str, root: Path) -> Run:
     for path in (Path(text).expanduser().absolute(), root / text):
         if (path / RUN_FILE).is_file():
             return _readable(read_run(path))
-    runs = list_runs(root)
-    found = [run for run in runs if run.name == text]
+    found = list_runs(root, name=text) if "/" not in text and text not in ("", ".", "..") else []
     if len(found) == 1:
         return _readable(found[0])
     if found:
@@ -237,8 +243,9 @@ def open_run(text: str, root: Path) -> Run:
             got=text,
             expected=" or ".join(sorted(run.id for run in found)),
         )
-    ids = [run.id for run in runs]
-    hint = did_you_mean(text, ids if "/" in text else [run.name for run in runs])
+    folders = [path.parent for path in root.glob(f"[!.]*/[!.]*/{RUN_FILE}")]
+    ids = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    hint = did_you_mean(text, ids if "/" in text else [folder.name for folder in folders])
     raise RunError(
         f"there is no run '{text}'",
         where=root,

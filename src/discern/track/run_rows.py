@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from discern.track.run_folder import RUN_FILE, RUNNING, UNREADABLE, Run, read_run
+from discern.track.run_folder import RUNNING, UNREADABLE, Run, read_run
 from discern.track.run_notes import read_notes
 
 Plain = str | int | float | bool | None
@@ -90,13 +90,7 @@ def read_row(path: Path, problem: str | None = None) -> tuple[RunRow, dict[str, 
     """
     if problem is not None:
         return RunRow(path=path, recorded=UNREADABLE, problem=problem), {}
-    try:
-        run = read_run(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        told = f"{RUN_FILE} cannot be read: {error.strerror}"
-        return RunRow(path=path, recorded=UNREADABLE, problem=told), {}
+    run = read_run(path)
     record = run.record
     notes = read_notes(path, record)
     metrics = record.get("metrics")

@@ -163,3 +163,15 @@ def test_unknown_format_and_run_are_refused(root):
     with pytest.raises(RunError) as caught:
         show_command("lenet-2", root, Console())
     assert caught.value.hint == "did you mean 'lenet-1' or 'resnet-1'?"
+
+
+def test_show_of_very_many_series_stays_short(tmp_path, capsys):
+    with create_run(tmp_path, "many", name="names") as writer:
+        for number in range(2500):
+            writer.metrics.add(f"name {number}\x1b[31m", 1, float(number))
+    show_command("names", tmp_path, Console())
+    text = capsys.readouterr().out
+    assert "... and 2,300 series more" in text
+    assert "\x1b" not in text
+    show_command("names", tmp_path, Console(json=True))
+    assert 2500 == len(json.loads(capsys.readouterr().out)["series"])

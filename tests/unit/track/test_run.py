@@ -378,3 +378,13 @@ def test_writing_a_run_loads_no_heavy_package():
         "print([name for name in heavy if name in sys.modules])"
     )
     assert child(code).communicate()[0].strip() == "[]"
+
+
+def test_runs_that_the_system_refuses_to_read_are_listed(tmp_path):
+    create_run(tmp_path, "a", name="good").finish("finished", "done")
+    (tmp_path / "a" / "odd" / "run.json").mkdir(parents=True)
+    problems = {run.name: run.problem for run in list_runs(tmp_path)}
+    assert problems["good"] is None
+    assert "cannot be read" in problems["odd"]
+    with pytest.raises(RunError, match="cannot be read"):
+        open_run("odd", tmp_path)
