@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,3 +204,54 @@ def test_a_printed_model_summary_is_kept_and_shown(tmp_path):
     )
     shown = discern("runs", "show", "p/k", "--runs", tmp_path / "runs")
     assert "model    7,850 parameters, all trained, 1 layers" in shown.stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on files")
+def test_a_disk_that_takes_no_more_stops_nothing_and_is_told(tmp_path):
+    text = "[print('x' * 99) for _ in range(20_000)]; print('step=1 loss=2')"
+    words = ["--runs", str(tmp_path / "runs"), "--project", "p", sys.executable, "-c", text]
+    limited = ["prlimit", "--fsize=500000", sys.executable, "-m", "discern", "capture", *words]
+    if shutil.which("prlimit") is None:
+        pytest.skip("needs prlimit")
+    ended = subprocess.run(
+        limited, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert 0 == ended.returncode
+    assert ended.stdout.endswith("step=1 loss=2\n")
+    run = only_run(tmp_path)
+    assert "finished" == run.status
+    assert 500_000 == (run.path / "stdout.log").stat().st_size
+    (problem,) = run.record["problems"]
+    assert problem == "stdout.log cannot be written: File too large"
+    assert f"warning: {problem}" in ended.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a pseudo-terminal")
+def test_at_a_terminal_the_program_reads_and_gets_one_interrupt(tmp_path):
+    text = (
+        "import time\nprint('hello', input('name? '), flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('interrupted once')\n"
+        "    time.sleep(0.5)\n    print('bye')\n"
+    )
+    words = ["--runs", str(tmp_path / "runs"), "--project", "p", sys.executable, "-c", text]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-m", "discern", "capture", *words])
+    shown = b""
+    try:
+        while not shown.endswith(b"name? "):
+            shown += os.read(terminal, 1000)
+        os.write(terminal, b"joe\n")
+        while b"hello joe" not in shown:
+            shown += os.read(terminal, 1000)
+        os.write(terminal, b"\x03")
+        while data := os.read(terminal, 1000):
+            shown += data
+    except OSError:
+        pass  # how a terminal ends
+    finally:
+        os.close(terminal)
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert b"interrupted once" in shown
+    assert b"bye" in shown
+    assert "finished" == only_run(tmp_path).status

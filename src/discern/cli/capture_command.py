@@ -60,6 +60,8 @@ def capture(
         shown = {"stdout": stdout, "stderr": None if quiet else sys.stderr.fileno()}
         code = capturing.capture(writer, command, shown=shown, metered=meter)
     run = writer.run
+    for problem in run.record["problems"]:
+        aside.warn(problem)
     console.emit(
         {
             "run": run.id,

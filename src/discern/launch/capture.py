@@ -126,7 +126,7 @@ class _Figures(threading.Thread):
                     self._moved.wait(0.2)
                     self._moved.clear()
                     for name, file in streams.items():
-                        while data := file.read(_PIECE_BYTES):
+                        while data := file.read(_PIPE_BYTES):
                             self._log(self._readers[name], self._readers[name].feed(data))
                 for reader in self._readers.values():
                     self._log(reader, reader.end())
@@ -140,6 +140,28 @@ class _Figures(threading.Thread):
         if reader.summary is not None:
             write_summary(self._writer.path, reader.summary)
             reader.summary = None
+
+
+class _Watched:
+    """The output and its figures as a part of the run, which tells what went wrong with them."""
+
+    def __init__(self, pumps: Sequence[_Pump], figures: _Figures) -> None:
+        self._pumps = pumps
+        self._figures = figures
+
+    def flush(self) -> None:
+        """All that came is in its file, or waits for space."""
+
+    def problems(self) -> list[str]:
+        """What is not kept, or not read."""
+        told = [pump.problem for pump in self._pumps] + [self._figures.problem]
+        left_out = self._figures.axes.left_out
+        if left_out:
+            told.append(f"{left_out} printed figures of further names were left out")
+        return [problem for problem in told if problem is not None]
+
+    def close(self) -> None:
+        """The threads end with the program's output."""
 
 
 def check_program(name: str) -> None:
@@ -181,6 +203,7 @@ def capture(
             if pipe is not None
         ]
         figures = _Figures(writer, moved)
+        writer.join(_Watched(pumps, figures))
         for thread in (*pumps, figures):
             thread.start()
         code = process.wait()
@@ -188,7 +211,7 @@ def capture(
     figures.ended.set()
     moved.set()
     figures.join()
-    _end(writer, code, stops, pumps, figures)
+    _end(writer, code, stops, figures.axes)
     return code if code >= 0 else 128 - code
 
 
@@ -258,16 +281,8 @@ def _drain(pumps: Sequence[_Pump], writer: RunWriter) -> None:
                 break
 
 
-def _end(
-    writer: RunWriter, code: int, stops: list[int], pumps: Sequence[_Pump], figures: _Figures
-) -> None:
-    told = [pump.problem for pump in pumps] + [figures.problem]
-    if figures.axes.left_out:
-        told.append(f"{figures.axes.left_out} figures of further names were left out")
-    for problem in told:
-        if problem is not None:
-            writer.log(f"warning: {problem}")
-    writer.update(metrics=figures.axes.last_values(), axes=figures.axes.axes, program_code=code)
+def _end(writer: RunWriter, code: int, stops: list[int], axes: SeriesAxes) -> None:
+    writer.update(metrics=axes.last_values(), axes=axes.axes, program_code=code)
     reason = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
     failure = INTERRUPTED if stops or -code == signal.SIGINT else FAILED
     status = failure if code else FINISHED

@@ -162,6 +162,12 @@ def test_names_without_end_are_left_out_and_counted():
     assert 5 == axes.left_out
 
 
+def test_lines_of_binary_data_hold_no_figures():
+    reader = OutputReader(SeriesAxes())
+    assert [] == reader.feed(b"\x00\x01 step=1 loss=0.5\n")
+    assert [("loss", 2, 0.25)] == [tuple(p) for p in reader.feed(b"step=2 loss=0.25\n")]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_bars_colors_torn_lines_and_garbage_in_pieces_of_any_size(size):
     data = (

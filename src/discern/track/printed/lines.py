@@ -17,12 +17,21 @@ _CONTROLS: Final = re.compile(
 )
 
 
+# Bytes that no printed line holds: all controls but \b, tab, escape and the bell that ends titles.
+_NOT_PRINTED: Final = bytes({*range(32)} - {0x07, 0x08, 0x09, 0x1B})
+
+
 class LineSplitter:
     """Gives the whole lines of one stream as its bytes come in, in pieces of any size."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._passing_over = False
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line whose end has not come."""
+        return self._rest
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends; empty ones are left out."""
@@ -38,10 +47,24 @@ class LineSplitter:
                 self._rest, self._passing_over = b"", True
         return []
 
+    def pass_over(self, data: bytes) -> None:
+        """As `feed`, for bytes whose lines nobody wants."""
+        end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        if end < 0:
+            self.feed(data)
+        else:
+            self._rest, self._passing_over = b"", False
+            self.feed(data[end + 1 :])
+
     def end(self) -> list[bytes]:
         """The last line, if the stream ends in the middle of one."""
         rest, self._rest = self._rest, b""
         return [rest] if rest and not self._passing_over else []
+
+
+def is_printed(line: bytes) -> bool:
+    """False for a line of binary data."""
+    return len(line.translate(None, _NOT_PRINTED)) == len(line)
 
 
 def plain_text(line: bytes) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from discern.track.printed.axes import PrintedPoint, SeriesAxes
-from discern.track.printed.lines import LONGEST_TOLD, LineSplitter, plain_text
+from discern.track.printed.lines import LONGEST_TOLD, LineSplitter, is_printed, plain_text
 from discern.track.printed.metrics import MetricReader
 from discern.track.printed.summaries import SummaryCollector
+
+_TABLE: Final = b"Layer (type"
 
 
 class OutputReader:
@@ -21,6 +23,10 @@ class OutputReader:
 
     def feed(self, data: bytes) -> list[PrintedPoint]:
         """The figures on the lines that `data` completes."""
+        held = self._lines.rest + data
+        if not (self._collector.reading or _may_tell(held) or _TABLE in held):
+            self._lines.pass_over(data)
+            return []
         return self._read(self._lines.feed(data))
 
     def end(self) -> list[PrintedPoint]:
@@ -32,10 +38,9 @@ class OutputReader:
     def _read(self, lines: list[bytes]) -> list[PrintedPoint]:
         points: list[PrintedPoint] = []
         for line in lines:
-            # Nearly all lines that hold no figure are known by these signs, at little cost.
-            told = b"=" in line or b":" in line or b"poch" in line or b"@" in line
-            table = self._collector.reading or b"Layer (type" in line
-            if not (told or table) or len(line) > LONGEST_TOLD:
+            told = _may_tell(line)
+            table = self._collector.reading or _TABLE in line
+            if not (told or table) or len(line) > LONGEST_TOLD or not is_printed(line):
                 continue
             text = plain_text(line)
             if table or text.startswith("Model: "):
@@ -43,3 +48,8 @@ class OutputReader:
             if told:
                 points += self._metrics.read(text)
         return points
+
+
+def _may_tell(data: bytes) -> bool:
+    """Nearly all lines that hold no figure are known by these signs, at little cost."""
+    return b"=" in data or b":" in data or b"poch" in data or b"@" in data
