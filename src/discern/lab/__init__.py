@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from discern.lab import manage as manage
     from discern.lab import monit as monit
     from discern.lab import pytorch as pytorch
+    from discern.lab import track_client as track_client
     from discern.lab import tracker as tracker
 
 # A name of a module, or module:name.
@@ -42,6 +43,7 @@ _HOMES = {
     "loop": "discern.lab.loop",
     "manage": "discern.lab.manage",
     "monit": "discern.lab.monit",
+    "track_client": "discern.lab.track_client",
     "tracker": "discern.lab.tracker",
 }
 
