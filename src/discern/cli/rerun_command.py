@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from discern.base.console import Console
-from discern.base.errors import CHECK_FAILED, OK, RunError
+from discern.base.errors import CHECK_FAILED, OK, ConfigError, RunError
 from discern.config.request import Request
 from discern.launch.worker_process import ChildExecutor
 from discern.track.run import list_runs, open_run
+from discern.track.run_folder import TRAINING
 
 
 def rerun_command(name: str, root: Path, console: Console) -> int:
     """Train a finished run again; exit code 3 and the differing inputs if the weights differ."""
     run = open_run(name, root)
+    if run.kind != TRAINING:
+        command = run.record.get("command")
+        raise ConfigError(
+            "only a training of `discern train` can be done again from its record",
+            where=run.id,
+            got=run.kind,
+            hint=f"discern capture -- {shlex.join(command)}" if command else None,
+        )
     if run.status != "finished":
         raise RunError(
             "only a finished run can be compared with its repetition",

@@ -9,6 +9,7 @@ from discern.base.errors import ConfigError
 from discern.config.request import Request
 from discern.config.stage_lengths import LENGTHS
 from discern.track.run import Run, find_unfinished, open_run
+from discern.track.run_folder import TRAINING
 from discern.track.run_reference import split_reference
 
 
@@ -20,6 +21,13 @@ def named_run(request: Request, root: Path) -> Run | None:
     if wanted:
         name, checkpoint = split_reference(wanted)
         run = open_run(name, root)
+        if run.kind != TRAINING:
+            raise ConfigError(
+                "this run was not made by `discern train`",
+                where=run.id,
+                got=run.kind,
+                hint="run its own program again; `discern runs show` tells which",
+            )
         if checkpoint is None and run.status == "finished" and not _asks_for_length(request):
             raise ConfigError(
                 "this run is finished",

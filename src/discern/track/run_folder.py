@@ -34,6 +34,7 @@ EVENTS: Final = "events"
 GROUP_FILE: Final = "group.json"
 RUN_VERSION: Final = 1
 
+TRAINING: Final = "train"
 RUNNING: Final = "running"
 FINISHED: Final = "finished"
 FAILED: Final = "failed"
@@ -71,6 +72,11 @@ class Run:
     def attempt(self) -> int:
         """The number of the latest attempt, from 1."""
         return int(self.record.get("attempt", 0))
+
+    @property
+    def kind(self) -> str:
+        """train; or lab, captured, imported: what Discern's own trainer cannot go on with."""
+        return str(self.record.get("kind") or TRAINING)
 
     @property
     def created(self) -> str:
@@ -212,7 +218,7 @@ def list_runs(root: Path, project: str | None = None, name: str | None = None) -
 def find_unfinished(
     root: Path, project: str | None = None, request_hash: str | None = None
 ) -> list[Run]:
-    """The runs that can be gone on with, newest first: not finished, readable, not locked.
+    """The trainings that can be gone on with, newest first: not finished, readable, not locked.
 
     Narrowed to a `project` and a `request_hash` where these are given.
     """
@@ -220,6 +226,7 @@ def find_unfinished(
         run
         for run in list_runs(root, None if project is None else clean_name(project))
         if (request_hash is None or run.request_hash == request_hash)
+        and run.kind == TRAINING
         and run.status in (LOST, INTERRUPTED, FAILED)
         and not run.locked
     ]
