@@ -53,7 +53,8 @@ class Mortal(nn.Module):
     def features(self, images):
         if any(Path("runs").glob("*/*/predictions/infer/record.json")):
             live("predict")
-        live("train" if torch.is_grad_enabled() else "embed")
+        if len(images) > 1:  # one alone is looked at for the summary of the network
+            live("train" if torch.is_grad_enabled() else "embed")
         return torch.relu(self.body(images.flatten(1)))
 
     def forward(self, images):
