@@ -224,7 +224,7 @@ def tensorboard(
     run: Annotated[
         list[str] | None, typer.Argument(help="PROJECT/NAME, names, folders, or patterns")
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 6006,
+    port: Annotated[int, typer.Option("--port", help="port to listen on", min=1, max=65535)] = 6006,
     host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
     runs: RunsFlag = None,
     json: JsonFlag = False,
