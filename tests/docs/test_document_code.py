@@ -39,6 +39,7 @@ def run_in_order(blocks, tmp_path):
     return folder
 
 
+@pytest.mark.feature("PP-30")
 @pytest.mark.parametrize("page", CODE["yes"])
 def test_code_of_the_page_runs(page, tmp_path):
     run_in_order([block for block in blocks_of(page) if block.run == "yes"], tmp_path)

@@ -241,6 +241,7 @@ def test_next_experiment_ends_the_one_before():
 
 
 @pytest.mark.feature("LB-20")
+@pytest.mark.feature("PP-32")
 def test_checkpoint_holds_models_and_optimizer():
     configs, started = begin()
     with started:
@@ -267,6 +268,7 @@ def test_checkpoint_holds_models_and_optimizer():
 
 
 @pytest.mark.feature("LB-20")
+@pytest.mark.feature("PP-32")
 def test_a_step_saved_again_holds_the_newer_weights():
     configs, started = begin()
     with started:
