@@ -232,3 +232,14 @@ def test_two_sources_of_one_name_are_two_runs(tmp_path, store):
         write_timm(tmp_path / folder)
     read_in(store, tmp_path / "x", tmp_path / "y")
     assert {"out/a", "out/a-1"} == {run.id for run in list_runs(store)}
+
+
+def test_what_an_imported_run_does_not_know_is_no_difference(tmp_path, store):
+    for name in ("a", "b"):
+        read_in(store, write_timm(tmp_path / "out" / name))
+    known = store / "out" / "b" / "run.json"
+    record = json.loads(known.read_text())
+    known.write_text(json.dumps({**record, "environment": {"versions": {"torch": "2.0"}}}))
+    ended = discern("runs", "compare", "out/a", "out/b", "--json", "--runs", store)
+    assert 0 == ended.code, ended.stderr
+    assert {} == ended.object["surroundings"]

@@ -57,7 +57,8 @@ def compare_command(
     records = {row.id: facts(row) for row in rows}
     summed = {row.id: summaries(row) for row in rows}
     parameters = _differing(_parameters(records), everything=everything)
-    surroundings = _differing(_chosen(records, _SURROUNDINGS), everything=everything)
+    told = _chosen(records, _SURROUNDINGS)
+    surroundings = _differing(told if everything else _told_by_two(told), everything=everything)
     metrics = _by_name({row.id: row.metrics for row in rows})
     names = common_names([[*summed[run]] for run in ids])
     drawn = _names_to_draw(names, series)
@@ -111,6 +112,15 @@ def _chosen(
     return {
         name: {run: of.get(run) for run in records} | {"": len(of) == len(records)}
         for name, of in found.items()
+    }
+
+
+def _told_by_two(values: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without what one run alone tells: beside an imported one that is no difference."""
+    return {
+        name: of
+        for name, of in values.items()
+        if sum(bool(run) and value is not None for run, value in of.items()) > 1
     }
 
 
