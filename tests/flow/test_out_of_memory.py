@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from discern_process import discern, make_images
 
+# The limits count address space: what is freed must be given back, which glibc does by its own
+# settings, and a thread must not reserve 64 MB for itself.
+PLAIN_MEMORY = "glibc.malloc.tcache_count=7:glibc.malloc.arena_max=1"
+
 # A network that, from its second training pass on, may take so many more bytes of address space
 # than are used by then, and whose pass takes a hundred kilobytes an image and keeps them.
 HUNGRY = '''
@@ -53,8 +57,7 @@ def build(num_classes, channels, image_size, room=110_000_000):
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # The limit counts address space, so what is freed must be given back: glibc by its defaults.
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7")
+    monkeypatch.setenv("GLIBC_TUNABLES", PLAIN_MEMORY)
     (tmp_path / "hungry.py").write_text(HUNGRY)
     return tmp_path
 
@@ -124,7 +127,7 @@ def build(num_classes, channels, image_size):
 def test_the_largest_batch_under_a_memory_limit_is_found_and_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7")  # as above
+    monkeypatch.setenv("GLIBC_TUNABLES", PLAIN_MEMORY)
     (tmp_path / "limited.py").write_text(LIMITED)
     data = make_images(tmp_path / "pets", each=250)
     ended = discern(
