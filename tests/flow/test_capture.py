@@ -56,7 +56,12 @@ def capture_endless(tmp_path):
     path = tmp_path / "endless.py"
     path.write_text(ENDLESS)
     words = ("--runs", tmp_path / "runs", "--project", "p", sys.executable, path)
-    child = start("capture", *words)
+    # A shell's background jobs ignore Ctrl-C, and so would these children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        child = start("capture", *words)
+    finally:
+        signal.signal(signal.SIGINT, before)
     pid = int(child.stdout.readline().split()[1])
     for _ in range(30):
         child.stdout.readline()
@@ -236,6 +241,7 @@ def test_at_a_terminal_the_program_reads_and_gets_one_interrupt(tmp_path):
     words = ["--runs", str(tmp_path / "runs"), "--project", "p", sys.executable, "-c", text]
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job
         os.execv(sys.executable, [sys.executable, "-m", "discern", "capture", *words])
     shown = b""
     try:
