@@ -420,7 +420,8 @@ def test_early_stop_wants_more_than_min_delta():
 
 ARGUMENTS = {
     "bottleneck": {}, "checkpoint_every": {"steps": 3}, "early_stop": {"patience": 9},
-    "grad_norms": {"every": 2}, "histograms": {"every": 2}, "layer_statistics": {"every": 3, "match": "head.*"},
+    "grad_norms": {"every": 2}, "histograms": {"every": 2},
+    "layer_statistics": {"every": 3, "match": "head.*"},
     "profiler": {"steps": "2-3"}, "time_limit": {"limit": "1h"},
 }  # fmt: skip
 
