@@ -20,6 +20,7 @@ NAMES = (
     "trainer_overhead",
     "step_share",
     "time_to_accuracy",
+    "accuracy_curve",
     "tracker_calls",
     "metric_reads",
     "run_lists",
@@ -30,6 +31,7 @@ NAMES = (
 )
 _ON_DATA = (
     "time_to_accuracy",
+    "accuracy_curve",
     "small_images",
     "photos",
     "photos_ffcv",

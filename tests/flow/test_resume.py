@@ -277,6 +277,7 @@ def test_run_killed_before_its_first_step_is_resumed_without_data(
     out = root.finish("--resume")
 
     assert "fast_net-1: this request is unfinished there" in out
+    assert "no checkpoint: it begins again at step 0" in out
     assert "finished" == root.run().status
 
 

@@ -150,7 +150,8 @@ def _say_fields(run: Run, console: Console) -> None:
         console.say(f"attempt  {attempt.get('number')}: {times}, {ended}, {who}")
     end = run.exit_record()
     if end is not None and end.get("attempt") == run.attempt:
-        console.say(f"end      {end.get('reason')} (exit code {end.get('exit_code')})")
+        reason, code = end.get("reason"), f"exit code {end.get('exit_code')}"
+        console.say(f"end      {reason}" if reason == code else f"end      {reason} ({code})")
 
 
 def _problems(run: Run) -> list[str]:

@@ -271,10 +271,11 @@ class _StaleIndexError(Exception):
 class _Columns:
     """The growing columns of one series, allocated once for all points that its blocks hold."""
 
-    __slots__ = ("count", "steps", "times", "values")
+    __slots__ = ("count", "known", "rising", "steps", "times", "values")
 
     def __init__(self, most: int) -> None:
         self.count = 0
+        self.known, self.rising = 0, True  # whether the first `known` steps never fall
         self.steps = np.empty(most, np.int64)
         self.times = np.empty(most, np.float64)
         self.values = np.empty(most, np.float64)
@@ -288,6 +289,14 @@ class _Columns:
         self.count = end
 
     def rewind(self, step: int) -> None:
+        """Drop the points of later steps; looks at each point once, however often it rewinds."""
+        if self.rising:
+            fresh = self.steps[max(self.known - 1, 0) : self.count]
+            self.rising = bool((fresh[1:] >= fresh[:-1]).all())
+        if self.rising:
+            self.count = int(self.steps[: self.count].searchsorted(step, side="right"))
+            self.known = self.count
+            return
         kept = np.flatnonzero(self.steps[: self.count] <= step)
         if len(kept) < self.count:
             for column in (self.steps, self.times, self.values):

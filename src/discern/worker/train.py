@@ -303,6 +303,8 @@ def _train_run(
     checkpoint = session.store.latest() if resumed else None
     if resumed:
         session.recorder.rewind(-1 if checkpoint is None else checkpoint.step)
+        if checkpoint is None:
+            console.say("resume   the run has no checkpoint: it begins again at step 0")
         told = changed_ranks(checkpoint, world)
         if told is not None:
             session.recorder.warn(told)

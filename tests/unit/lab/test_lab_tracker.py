@@ -208,9 +208,12 @@ with run:
 
 
 def kill_at_random_moments(tmp_path, kills):
-    folder, state = tmp_path / "lab" / "one", tmp_path / "state"
     random = np.random.default_rng(0)
-    for _ in range(kills):
+    for number in range(kills):
+        # Twenty attempts a run: a run of two hundred takes its reader longer than the killing.
+        folder = tmp_path / f"store {number // 20}" / "lab" / "one"
+        state = tmp_path / f"state {number // 20}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
         before = int(state.read_text()) if state.exists() else 0
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), str(state)])
         while child.poll() is None and (not state.exists() or int(state.read_text()) == before):
