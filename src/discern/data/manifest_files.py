@@ -53,7 +53,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     for head in manifest.heads:
         if head.name in _OWN_COLUMNS:
             raise DataError("a head has the name of a manifest column", got=head.name)
-        columns[head.name] = _label_column(head)
+        columns[head.name] = label_column(head)
     columns["split"] = [SPLITS[code] if code >= 0 else None for code in manifest.split.tolist()]
     for name in _OPTIONAL:
         column = getattr(manifest, name)
@@ -111,7 +111,9 @@ def _manifest_from(table: Table, path: Path) -> Manifest:
     return Manifest(
         ids=np.array(columns["id"], dtype=np.str_),
         locations=_locations_from(columns),
-        heads=tuple(_head_from(record, columns[record["name"]], path) for record in meta["heads"]),
+        heads=tuple(
+            head_from_record(record, columns[record["name"]], path) for record in meta["heads"]
+        ),
         split=np.array([_code(name) for name in columns["split"]], dtype=np.int8),
         root=root if root.is_dir() else path.absolute().parent,
         layout=str(meta["layout"]),
@@ -143,13 +145,15 @@ def _locations_from(columns: Mapping[str, Sequence[Any]]) -> Locations:
     )
 
 
-def _label_column(head: Head) -> list[Any]:
+def label_column(head: Head) -> list[Any]:
+    """The labels as a table holds them: class names, or a list of numbers; None is missing."""
     if head.kind == "single":
         return [head.classes[target] if target >= 0 else None for target in head.targets.tolist()]
     return [[_present(value) for value in row] for row in head.targets.tolist()]
 
 
-def _head_from(record: dict[str, Any], values: Sequence[Any], path: Path) -> Head:
+def head_from_record(record: dict[str, Any], values: Sequence[Any], path: Path) -> Head:
+    """The head whose record (name, kind, classes) and column are given. Raises DataError."""
     classes = tuple(record["classes"])
     if record["kind"] == "multi":
         rows = [json.loads(row) if isinstance(row, str) else row for row in values]

@@ -60,7 +60,7 @@ def read_table(path: Path) -> Table:
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _read_parquet(path)
+        return read_parquet_table(path)
     text = _read_text(path)
     if suffix in (".jsonl", ".ndjson"):
         return _parse_lines(text, path)
@@ -264,12 +264,14 @@ def _named(header: list[str], columns: list[list[Any]], path: Path) -> dict[str,
     return dict(zip(header, columns, strict=True))
 
 
-def _read_parquet(path: Path) -> Table:
+def read_parquet_table(path: Path, *, leave_out: str | None = None) -> Table:
+    """The Parquet table at `path`, but for the column `leave_out`. Raises DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        names = [name for name in pq.read_schema(path).names if name != leave_out]
+        table = pq.read_table(path, columns=names if leave_out else None)
     except (pa.ArrowException, OSError) as error:
         raise DataError("the table is damaged", where=path, got=str(error)) from error
     raw = (table.schema.metadata or {}).get(_META_KEY.encode())
@@ -296,6 +298,11 @@ def _write_parquet(path: Path, table: Table) -> None:
 
     content = pa.table({name: list(values) for name, values in table.columns.items()})
     if table.meta is not None:
-        content = content.replace_schema_metadata({_META_KEY: _json(table.meta)})
+        content = with_record(content, table.meta)
     with atomic_file(path) as stream:
         pq.write_table(content, stream, compression="zstd")
+
+
+def with_record(content: Any, meta: Mapping[str, Any]) -> Any:
+    """The Arrow table `content` with the record `meta`, as Parquet files of ours carry it."""
+    return content.replace_schema_metadata({_META_KEY: _json(meta)})
