@@ -21,7 +21,10 @@ ERROR_FIELDS = ("kind", "what", "where", "got", "expected", "hint")
 QUICK = ("--model", "mlp", "--epochs", "1", "--device", "cpu", "--precision", "fp32")
 
 # The commands that become a worker, which imports torch; the others start in no time.
-COMPUTES = {"train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")}
+COMPUTES = {
+    *("train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")),
+    *("calibrate", "thresholds"),
+}
 
 
 @dataclass(frozen=True, slots=True)

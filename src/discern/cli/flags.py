@@ -36,6 +36,9 @@ _WITH_MODEL = ("train", "eval", "predict")
 _EVERYWHERE = (*_WITH_MODEL, "bench infer")
 # Each fold is held out in its turn: there are no other validation and test images.
 _NOT_WITH_FOLDS = ("--val", "--test", "--soup")
+# What `eval` takes to read data and to compute; the model stays as its bundle has it.
+_FITTED = ("calibrate", "thresholds")
+_TO_FIT = ("--data-arg", "--root", "--label", "--on-bad-image", "--workers")
 _SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
@@ -308,6 +311,9 @@ def flags_of(command: str) -> list[Flag]:
     """The flags that a command takes."""
     if command == "kfold":
         return [flag for flag in flags_of("train") if flag.name not in _NOT_WITH_FOLDS]
+    if command in _FITTED:
+        asked = flags_of("eval")
+        return [flag for flag in asked if flag.name in _TO_FIT or flag.group == "Compute"]
     if command == _SHOWN:
         return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

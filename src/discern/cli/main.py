@@ -12,6 +12,7 @@ from discern.base.console import Console
 from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
+from discern.cli.answer_commands import calibrate, thresholds
 from discern.cli.bench_commands import bench_app
 from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
@@ -49,6 +50,13 @@ app.command("kfold", help="Train as many models as folds, each scored on the fol
 app.command("eval", help="Score MODEL on every image of DATA.")(
     build_command(evaluate, flags_of("eval"))
 )
+app.command(
+    "calibrate", help="Fit MODEL's temperature on held-out images, so that its probabilities hold."
+)(build_command(calibrate, flags_of("calibrate")))
+app.command(
+    "thresholds",
+    help="Choose each class's threshold, or when MODEL says unknown, on held-out images.",
+)(build_command(thresholds, flags_of("thresholds")))
 app.command("predict", help="Name what is on the images: files, folders, or - for paths on stdin.")(
     build_command(predict, flags_of("predict"))
 )

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from discern.base.errors import ConfigError, ModelError
@@ -22,6 +25,7 @@ from discern.base.plugins import is_import_path
 from discern.base.version import __version__
 from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.images import Preprocess
+from discern.exporting.answer_rules import REFERENCES, AnswerRules, read_rules
 from discern.exporting.card import model_card
 from discern.exporting.content import OWN_PREFIX, BundleContent, head_widths, single_head
 from discern.exporting.folders import replaced_folder
@@ -51,6 +55,7 @@ class Bundle:
     preprocess: Preprocess
     heads: tuple[HeadSpec, ...]
     config: dict[str, Any]
+    rules: AnswerRules = field(default_factory=AnswerRules)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,17 +91,22 @@ def save_bundle(path: Path, content: BundleContent) -> None:
     with replaced_folder(path, marker=SUMS) as folder:
         safetensors.torch.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = bundle_config(content, writer=f"discern {__version__}")
-        _write_json(folder / CONFIG, config)
-        _write_json(folder / PROCESSOR, processor_config(content))
+        write_bundle_json(folder / CONFIG, config)
+        write_bundle_json(folder / PROCESSOR, processor_config(content))
         (folder / CARD).write_text(model_card(content), encoding="utf-8")
         write_golden(folder, content.golden_images, model, content.preprocess)
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        sums = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
-        for file in files:
-            # safetensors writes files that nobody but their owner reads.
-            file.chmod((folder / CONFIG).stat().st_mode)
-        _write_json(folder / SUMS, {"version": VERSION, "files": sums})
+        write_sums(folder)
         _prove(folder, content.architecture)
+
+
+def write_sums(folder: Path) -> None:
+    """Write the SHA-256 of every file in `folder`, all with the permissions of config.json."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
+    for file in files:
+        # safetensors writes files that nobody but their owner reads.
+        file.chmod((folder / CONFIG).stat().st_mode)
+    write_bundle_json(folder / SUMS, {"version": VERSION, "files": sums})
 
 
 def _prove(folder: Path, architecture: str) -> None:
@@ -112,12 +122,14 @@ def _prove(folder: Path, architecture: str) -> None:
         )
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_bundle_json(path: Path, value: Any) -> None:
+    """Write one of the bundle's JSON files."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_bundle_json(path: Path) -> dict[str, Any]:
+    """One of the bundle's JSON files. Raises ModelError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -131,7 +143,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def check_sums(path: Path) -> None:
     """Raises ModelError naming the first file that is missing or changed."""
-    record = _read_json(path / SUMS)
+    record = read_bundle_json(path / SUMS)
     _check_version(record.get("version"), path / SUMS)
     files = record.get("files")
     if not isinstance(files, dict) or not {CONFIG, WEIGHTS} <= files.keys():
@@ -171,18 +183,13 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
     ModelError naming what is damaged, unknown or does not fit.
     """
     check_sums(path)
-    config = _read_json(path / CONFIG)
+    config = read_bundle_json(path / CONFIG)
     own = config.get("discern")
     if not isinstance(own, dict):
         raise ModelError(
             "not a bundle of Discern: its config has no 'discern' part", where=path / CONFIG
         )
     _check_version(own.get("version"), path / CONFIG)
-    for key in ("thresholds", "temperature"):
-        if own.get(key) is not None:
-            raise ModelError(
-                f"the bundle has {key}, which this version cannot apply", where=path / CONFIG
-            )
     try:
         heads = tuple(HeadSpec.from_record(h) for h in own["heads"])
         preprocess = Preprocess.from_record(own["preprocess"])
@@ -207,7 +214,20 @@ def open_bundle(path: Path, *, trusted: str | None = None) -> Bundle:
         arguments=arguments,
         changes=changes,
     )
-    return Bundle(path, _build(request, path), preprocess, heads, config)
+    rules = read_rules(own, heads, _references(path), path / CONFIG)
+    return Bundle(path, _build(request, path), preprocess, heads, config, rules)
+
+
+def _references(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The reference features of the heads that have a rule of distance."""
+    if not (path / REFERENCES).is_file():
+        return {}
+    try:
+        return dict(safetensors.numpy.load_file(path / REFERENCES))
+    except SafetensorError as error:
+        raise ModelError(
+            "a file of the bundle cannot be read", where=path / REFERENCES, got=str(error)[:300]
+        ) from error
 
 
 def _check_code(architecture: str, trusted: str | None, path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from discern.compute.memory import scoring_passes
 from discern.data.folders import list_images
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess
+from discern.exporting.answer_rules import UNKNOWN, AnswerRules, HeadRules, answered_classes
 from discern.exporting.content import single_head
 from discern.exporting.forward import forward, normalized
 from discern.models.classifier import Classifier
 
-# From this probability on, one of several labels an image counts as there; as training scores it.
+# From this probability on, one of several labels an image counts as there; as training scores it,
+# and where the bundle has no thresholds of its own.
 LABEL_THRESHOLD = 0.5
 ImageLike: TypeAlias = str | Path | bytes | Pixels
 
@@ -30,18 +32,32 @@ class HeadAnswers:
     """What one head says of N images, likeliest class first.
 
     `top` int64 [N, k]; `probabilities` float32 [N, k]: softmax, or sigmoids of several labels an
-    image. `chosen`: of several labels an image those over the threshold of 0.5, with probabilities.
+    image, at the bundle's temperature. `chosen`: of several labels an image those that reach their
+    threshold (0.5 without any), with probabilities. `answered` int64 [N]: the class that the
+    bundle's rules answer with, -1 for unknown; None without such rules, then it is the likeliest.
+    `stated` float32 [N]: the probability of the answer, of an unknown that of the likeliest class.
     """
 
     head: HeadSpec
     top: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     chosen: tuple[tuple[tuple[str, float], ...], ...] | None = None
+    answered: NDArray[np.int64] | None = None
+    stated: NDArray[np.float32] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The likeliest class of each image."""
-        return tuple(self.head.classes[number] for number in self.top[:, 0])
+        """The answer for each image: a class, or "unknown" where the bundle's rules say so."""
+        if self.answered is None:
+            return tuple(self.head.classes[number] for number in self.top[:, 0])
+        return tuple(UNKNOWN if n < 0 else self.head.classes[n] for n in self.answered)
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Which images the bundle's rules call unknown: bool [N]; none without such rules."""
+        if self.answered is None:
+            return np.zeros(len(self.top), dtype=np.bool_)
+        return np.less(self.answered, 0)
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:
@@ -51,11 +67,22 @@ class HeadAnswers:
         return tuple(tuple(name for name, _ in row) for row in self.chosen)
 
     def answer(self, row: int) -> dict[str, Any]:
-        """Image `row` as plain values: class, probability and `top`; or `labels` and `top`."""
+        """Image `row` as plain values: class, probability and `top`; or `labels` and `top`.
+
+        Where the bundle's rules may reject, `unknown` says whether they do.
+        """
         top = [
             {"class": self.head.classes[number], "probability": float(value)}
             for number, value in zip(self.top[row], self.probabilities[row], strict=True)
         ]
+        if self.answered is not None and self.stated is not None:
+            number = int(self.answered[row])
+            return {
+                "class": UNKNOWN if number < 0 else self.head.classes[number],
+                "probability": float(self.stated[row]),
+                "unknown": number < 0,
+                "top": top,
+            }
         if self.chosen is None:
             return {**top[0], "top": top}
         labels = [{"class": name, "probability": value} for name, value in self.chosen[row]]
@@ -85,8 +112,13 @@ class Predictions:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The best class of each image [N], of the only head. Raises ModelError for several."""
+        """The answer for each image [N], of the only head. Raises ModelError for several."""
         return self._only().classes
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Which images are called unknown: bool [N]. Raises ModelError as `classes`."""
+        return self._only().unknown
 
     @property
     def top(self) -> NDArray[np.int64]:
@@ -122,7 +154,7 @@ class Predictor:
     """A network with its preprocessing and heads, on a device.
 
     `heads`: in the network's order, side heads too, which answer nothing; or the class names of the
-    only head.
+    only head. `rules`: how logits become answers, as the bundle has them.
     """
 
     def __init__(
@@ -133,7 +165,9 @@ class Predictor:
         *,
         device: torch.device | None = None,
         amp_dtype: torch.dtype | None = None,
+        rules: AnswerRules | None = None,
     ) -> None:
+        self.rules = rules or AnswerRules()
         self.device = device or torch.device("cpu")
         self.amp_dtype = amp_dtype
         self.model = model.to(self.device).eval()
@@ -171,7 +205,7 @@ class Predictor:
             )
         names: list[str] = []
         problems: list[str] = []
-        parts: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        parts: list[_Passed] = []
         batch: list[Pixels] = []
         for name, data in _named(images):
             try:
@@ -189,26 +223,31 @@ class Predictor:
             parts.append(self._forward(batch))
         if not parts:
             raise DataError("there is no image to predict", got="; ".join(problems) or None)
-        stated = np.concatenate([part[0] for part in parts])
+        passed = _Passed(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
         return Predictions(
             names=tuple(names),
-            heads=self._answers(stated, top_k),
-            features=np.concatenate([part[1] for part in parts]),
+            heads=self._answers(passed, top_k),
+            features=passed.features,
             problems=tuple(problems),
         )
 
-    def _answers(self, stated: NDArray[np.float32], top_k: int) -> dict[str, HeadAnswers]:
-        """The answers of all heads but side heads; `stated` [N, K]: probabilities, head by head."""
+    def _answers(self, passed: _Passed, top_k: int) -> dict[str, HeadAnswers]:
+        """The answers of all heads but side heads."""
         found, start = {}, 0
         for head in self.heads:
-            own = stated[:, start : start + head.width]
+            own = slice(start, start + head.width)
             start += head.width
-            if not head.side:
-                found[head.name] = head_answers(head, own, top_k)
+            if head.side:
+                continue
+            rules, stated = self.rules.of(head.name), passed.stated[:, own]
+            answers = head_answers(head, stated, top_k, thresholds=rules.thresholds)
+            if head.kind == "single":
+                answers = _ruled(answers, rules, passed.logits[:, own], stated, passed.features)
+            found[head.name] = answers
         return found
 
     @scoring_passes()
-    def _forward(self, batch: list[Pixels]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _forward(self, batch: list[Pixels]) -> _Passed:
         images = normalized(batch, self.preprocess, self.device)
         logits, features = forward(self.model, images, self.amp_dtype)
         if not bool(logits.isfinite().all()):
@@ -218,20 +257,57 @@ class Predictor:
             )
         widths = [head.width for head in self.heads]
         parts = zip(self.heads, torch.split(logits, widths, 1), strict=True)
-        stated = [own.sigmoid() if head.kind == "multi" else own.softmax(1) for head, own in parts]
-        return torch.cat(stated, 1).cpu().numpy(), features.cpu().numpy()
+        stated = []
+        for head, own in parts:
+            temperature = self.rules.of(head.name).temperature
+            scaled = own if temperature is None else own / temperature
+            stated.append(scaled.sigmoid() if head.kind == "multi" else scaled.softmax(1))
+        return _Passed(torch.cat(stated, 1).cpu().numpy(), features.cpu().numpy(),
+                       logits.cpu().numpy())  # fmt: skip
 
 
-def head_answers(head: HeadSpec, stated: NDArray[np.float32], top_k: int) -> HeadAnswers:
-    """The answers of one head; `stated` float32 [N, K]: the probability of each class."""
+class _Passed(NamedTuple):
+    """What a pass gives of N images; K outputs of all heads side by side."""
+
+    stated: NDArray[np.float32]  # probabilities [N, K]
+    features: NDArray[np.float32]  # [N, D]
+    logits: NDArray[np.float32]  # [N, K]
+
+
+def _ruled(
+    answers: HeadAnswers,
+    rules: HeadRules,
+    logits: NDArray[np.float32],
+    stated: NDArray[np.float32],
+    features: NDArray[np.float32],
+) -> HeadAnswers:
+    """The answers under the bundle's rules; as they are where no rule rejects."""
+    answered = answered_classes(rules, logits, stated, features)
+    if answered is None:
+        return answers
+    shown = np.where(answered < 0, answers.top[:, 0], answered)
+    probability = np.take_along_axis(stated, shown[:, None], axis=1)[:, 0]
+    return replace(answers, answered=answered, stated=probability)
+
+
+def head_answers(
+    head: HeadSpec,
+    stated: NDArray[np.float32],
+    top_k: int,
+    *,
+    thresholds: Sequence[float] | None = None,
+) -> HeadAnswers:
+    """The answers of one head; `stated` float32 [N, K]: the probability of each class.
+
+    `thresholds`: from which on each of several labels an image counts as there; None: 0.5.
+    """
     top = np.argsort(-stated, axis=1, kind="stable")[:, : min(top_k, head.width)].astype(np.int64)
     chosen = None
     if head.kind == "multi":
         order = np.argsort(-stated, axis=1, kind="stable")
+        least = thresholds or (LABEL_THRESHOLD,) * head.width
         chosen = tuple(
-            tuple(
-                (head.classes[k], float(values[k])) for k in places if values[k] >= LABEL_THRESHOLD
-            )
+            tuple((head.classes[k], float(values[k])) for k in places if values[k] >= least[k])
             for places, values in zip(order, stated, strict=True)
         )
     return HeadAnswers(head, top, np.take_along_axis(stated, top, axis=1), chosen)

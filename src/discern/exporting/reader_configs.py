@@ -12,6 +12,7 @@ from torch import nn
 
 from discern.data.head_spec import is_plain
 from discern.data.pixel_arrays import white_of
+from discern.exporting.answer_rules import AnswerRules, rules_record
 from discern.exporting.content import OWN_PREFIX, BundleContent
 
 VERSION: Final = 1
@@ -72,8 +73,8 @@ def bundle_config(content: BundleContent, *, writer: str) -> dict[str, Any]:
         "changes": dict(content.changes),
         "heads": [head.record() for head in content.heads],
         "preprocess": content.preprocess.record(),
-        "thresholds": None,
-        "temperature": None,
+        "revision": 1,
+        **rules_record(AnswerRules(), content.heads),
         "weights_license": content.weights_license,
         "run": content.run,
         "scores": None if content.scores is None else dict(content.scores),

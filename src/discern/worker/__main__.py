@@ -16,6 +16,8 @@ from discern.worker.rank_end import begin_rank, end_rank, leave_process
 VERBS = {
     "train": "discern.worker.train:train_verb",
     "eval": "discern.worker.evaluation:evaluation_verb",
+    "calibrate": "discern.worker.answer_fitting:calibrate_verb",
+    "thresholds": "discern.worker.answer_fitting:thresholds_verb",
     "predict": "discern.worker.prediction:prediction_verb",
     "lr-find": "discern.worker.lr_find:lr_find_verb",
     "kfold": "discern.worker.kfold:kfold_verb",

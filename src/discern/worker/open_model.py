@@ -18,6 +18,7 @@ from discern.data.fold_split import FoldRule
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.data.split import SplitRule
+from discern.exporting.answer_rules import AnswerRules
 from discern.exporting.bundle import open_bundle
 from discern.exporting.content import head_widths, single_head
 from discern.exporting.predictor import Predictor
@@ -65,7 +66,7 @@ class ScoredWith:
     labels: Any = None  # the label columns, as the run's config names them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedModel:
     """A network on its device with what evaluation needs; `aliases`: other spellings of classes.
 
@@ -80,6 +81,8 @@ class OpenedModel:
     aliases: dict[str, int] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     scored: ScoredWith = field(default_factory=ScoredWith)
+    rules: AnswerRules = field(default_factory=AnswerRules)
+    bundle: Path | None = None  # where it was opened, of a bundle or a run
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ class OpenedModel:
             self.heads,
             device=self.device.torch_device,
             amp_dtype=amp_dtype,
+            rules=self.rules,
         )
 
 
@@ -134,7 +138,15 @@ def _try_size(opened: OpenedModel, preprocess: Preprocess) -> None:
 def _open_bundle(path: Path, device: DeviceChoice, trusted: str | None = None) -> OpenedModel:
     bundle = open_bundle(path, trusted=trusted)
     model = bundle.model.to(device.torch_device).eval()
-    return OpenedModel(str(path), model, bundle.preprocess, bundle.heads, device)
+    return OpenedModel(
+        name=str(path),
+        model=model,
+        preprocess=bundle.preprocess,
+        heads=bundle.heads,
+        device=device,
+        rules=bundle.rules,
+        bundle=path,
+    )
 
 
 def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
@@ -232,7 +244,10 @@ def _open_checkpoint(path: Path, device: DeviceChoice) -> OpenedModel:
         per_image=record.get("choices", {}).get("normalization", {}).get("per_image", False),
     )
     model_on_device = built.model.to(device.torch_device).eval()
-    return _as_scored(OpenedModel(str(path), model_on_device, preprocess, heads, device), record)
+    opened = OpenedModel(
+        name=str(path), model=model_on_device, preprocess=preprocess, heads=heads, device=device
+    )
+    return _as_scored(opened, record)
 
 
 def stored_heads(record: dict[str, Any]) -> tuple[HeadSpec, ...]:
@@ -271,7 +286,15 @@ def _open_network(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
         )
     model = built.model.to(device.torch_device).eval()
     heads = (HeadSpec("label", "single", names),)
-    return OpenedModel(request.model, model, built.preprocess, heads, device, aliases, ambiguous)
+    return OpenedModel(
+        name=request.model,
+        model=model,
+        preprocess=built.preprocess,
+        heads=heads,
+        device=device,
+        aliases=aliases,
+        ambiguous=ambiguous,
+    )
 
 
 def _class_names(file: str | None) -> tuple[tuple[str, ...], dict[str, int], frozenset[str]]:

@@ -81,6 +81,8 @@ def row_as_text(row: dict[str, Any]) -> str:
     for head, answer in _answers(row).items():
         if head:
             lines.append(f"  {head}")
+        if "unknown" in answer:
+            lines.append(f"  answer   {answer['class']}")
         there = {entry["class"] for entry in answer.get("labels", ())}
         for entry in answer["top"]:
             star = " *" if entry["class"] in there else ""
@@ -97,14 +99,14 @@ def _answers(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def rows_as_csv(rows: list[dict[str, Any]]) -> str:
     """A line per image: image, class, probability, then the further classes.
 
-    Of several labels an image `labels`, joined by `;`, stands before them; of several heads each
-    column begins with the head's name and a dot.
+    Of several labels an image `labels`, joined by `;`, stands before them, and where the bundle's
+    rules may reject `answer`; of several heads each column begins with the head's name and a dot.
     """
     header = ["image"]
     answers = _answers(rows[0]) if rows else {}
     for head, answer in answers.items():
         before = f"{head}." if head else ""
-        names = ["labels"] if "labels" in answer else []
+        names = ["labels"] if "labels" in answer else ["answer"] if "unknown" in answer else []
         count = max(len(_answers(row)[head]["top"]) for row in rows)
         names += [name for k in range(1, count + 1) for name in (f"class{k}", f"probability{k}")]
         header += [before + name for name in names]
@@ -116,6 +118,8 @@ def rows_as_csv(rows: list[dict[str, Any]]) -> str:
         for answer in _answers(row).values():
             if "labels" in answer:
                 cells.append(csv_cell(";".join(entry["class"] for entry in answer["labels"])))
+            if "unknown" in answer:
+                cells.append(csv_cell(answer["class"]))
             for entry in answer["top"]:
                 cells += [csv_cell(entry["class"]), f"{entry['probability']:.6f}"]
         writer.writerow(cells)

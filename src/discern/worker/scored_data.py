@@ -1,0 +1,178 @@
+"""Which images of some data a model is scored or fitted on, under the model's class numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discern.base.console import Console
+from discern.base.errors import ConfigError, DataError
+from discern.base.progress_bar import counting_bar
+from discern.config.request import Request
+from discern.data.fold_split import hold_out_fold
+from discern.data.head_spec import is_plain, main_heads
+from discern.data.label_columns import split_strata
+from discern.data.manifest import NO_SPLIT, SPLITS, Manifest
+from discern.data.scan import DataRequest, ScannedData, scan_data
+from discern.data.split import SplitRule, complete_split
+from discern.worker.data_scan import tell_problems
+from discern.worker.matched_labels import matched_head
+from discern.worker.open_model import OpenedModel
+from discern.worker.request_values import named_pairs, pair_value
+
+
+def scan_scored(request: Request, opened: OpenedModel, console: Console) -> tuple[ScannedData, str]:
+    """The images of an `eval` request under the model's class numbers, and the split to score."""
+    scanned = _scanned(request, opened, console)
+    wanted = request.arguments.get("split")
+    if wanted in SPLITS and opened.scored.folds is not None:
+        held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
+        scanned = replace(scanned, manifest=held)
+        console.say(f"split    test is fold {opened.scored.folds.held}, held out in training")
+    elif wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
+        scanned = _with_drawn_split(scanned, opened.scored.split)
+        console.say(f"split    drawn as for training, seed {opened.scored.split.seed}")
+    scanned = _with_model_classes(scanned, opened, console)
+    return scanned, _split(wanted, scanned.manifest.split)
+
+
+def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tuple[ScannedData, str]:
+    """The images that a temperature or a threshold is fitted on, and their split: never reported.
+
+    Of the data of a training those that its model was chosen by; of a set with splits its val, or
+    what training would draw as val; all images of a set without splits. A split that is asked for
+    is taken, with a warning where the model learned it or its score is reported.
+    """
+    scanned = _scanned(request, opened, console)
+    wanted = request.arguments.get("split")
+    codes = scanned.manifest.split
+    there = {name for code, name in enumerate(SPLITS) if (codes == code).any()}
+    if opened.scored.folds is not None and _trained_on(request, opened):
+        held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
+        scanned, default = replace(scanned, manifest=held), "val"
+    elif "train" in there or (not there and (wanted in SPLITS or _trained_on(request, opened))):
+        scanned, default = _with_drawn_split(scanned, opened.scored.split), "val"
+    else:
+        default = "val" if "val" in there else "all" if not there else ""
+    if not default and wanted is None:
+        raise ConfigError(
+            "there are only test images, and nothing is fitted on them unasked",
+            where=request_name(scanned), expected="validation images, or a set without splits",
+            hint="--split test takes them, and their score is then too good",
+        )  # fmt: skip
+    scanned = _with_model_classes(scanned, opened, console)
+    split = _split(wanted or default, scanned.manifest.split)
+    if split in ("test", "train"):
+        console.warn(f"fitted on the {split} images: what is told of them will be too good")
+    console.say(f"split    {split}, {len(_rows(scanned.manifest, split)):,} images to fit on")
+    return scanned, split
+
+
+def _rows(manifest: Manifest, split: str) -> NDArray[np.int64]:
+    return np.arange(len(manifest)) if split == "all" else manifest.positions(split)
+
+
+def _trained_on(request: Request, opened: OpenedModel) -> bool:
+    """Whether the data is what the model was trained on, by its name."""
+    return data_source(request) == opened.scored.source
+
+
+def data_source(request: Request) -> str:
+    """DATA as a run's config names it: an absolute path, or a built-in name."""
+    data = str(request.arguments["data"])
+    return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+def _scanned(request: Request, opened: OpenedModel, console: Console) -> ScannedData:
+    """The images of the request, with the splits and classes that they come with."""
+    data = DataRequest(
+        train=request.arguments["data"],
+        root=pair_value(request, "data.root"),
+        label=_label_columns(request, opened),
+        on_bad_image=pair_value(request, "data.on_bad_image", "error"),
+        split=None,
+        source_args=named_pairs(request, "data.source_args"),
+    )
+    with counting_bar(console, "reading images") as progress:
+        scanned = scan_data(data, progress)
+    for note in scanned.notes:
+        console.say(f"note: {note}")
+    tell_problems(scanned, console)
+    return scanned
+
+
+def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
+    """Whether training would draw the split `wanted` from the images: it is not given."""
+    there = {name for code, name in enumerate(SPLITS) if (codes == code).any()}
+    return not there or (wanted == "val" and there == {"train", "test"})
+
+
+def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
+    """The same images with the splits that training draws by `rule`."""
+    manifest = scanned.manifest
+    given = manifest.split != NO_SPLIT
+    drawn = manifest.split == SPLITS.index("train") if given.any() else ~given
+    strata, names = split_strata(manifest.heads, drawn)
+    outcome = complete_split(manifest.ids, strata, names, manifest.split, rule)
+    return replace(
+        scanned,
+        manifest=manifest.with_split(outcome.codes),
+        reported=outcome.reported,
+        random_split=outcome.random,
+    )
+
+
+def _label_columns(request: Request, opened: OpenedModel) -> Any:
+    """The label columns: as asked for, else of several heads (or labels) those of the training."""
+    asked = pair_value(request, "data.labels")
+    if asked is not None or is_plain(main_heads(opened.heads)):
+        return asked
+    return opened.scored.labels
+
+
+def _with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
+    """The same images with the model's class numbers, mapped by name, head by head.
+
+    Raises DataError if no label column is one of the model's heads, and as `matched_head` does.
+    """
+    main, manifest = main_heads(opened.heads), scanned.manifest
+    where = request_name(scanned)
+    if len(main) == 1 and len(manifest.heads) == 1:
+        pairs = [(main[0], manifest.heads[0])]
+    else:
+        known = {head.name: head for head in manifest.heads}
+        pairs = [(spec, known[spec.name]) for spec in main if spec.name in known]
+        left = [spec.name for spec in main if spec.name not in known]
+        if not pairs:
+            raise DataError(
+                "no label column of the data is a head of the model",
+                where=where,
+                got=", ".join(known),
+                expected=", ".join(left),
+                hint="--set 'data.labels=[NAME, ...]' names the columns",
+            )
+        if left:
+            console.say(f"note: not scored, for there is no such label column: {', '.join(left)}")
+    heads = tuple(matched_head(spec, head, opened, where, console) for spec, head in pairs)
+    return replace(scanned, manifest=replace(manifest, heads=heads))
+
+
+def request_name(scanned: ScannedData) -> str:
+    """What to call the data in messages."""
+    return f"{scanned.name} ({scanned.manifest.layout})"
+
+
+def _split(wanted: str | None, codes: NDArray[np.int8]) -> str:
+    there = [name for code, name in enumerate(SPLITS) if (codes == code).any()]
+    if wanted is None:
+        return "test" if "test" in there else "val" if "val" in there else "all"
+    if wanted != "all" and wanted not in there:
+        raise ConfigError(
+            "the data has no such split", where="--split", got=wanted,
+            expected=", ".join([*there, "all"]),
+        )  # fmt: skip
+    return wanted
