@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -137,7 +137,7 @@ def check_data(
     rows = image_rows(parts, named)
     _check_embeddings(options, len(rows.paths))
     threads = request.threads or len(os.sched_getaffinity(0))
-    gathered = _gather(parts, sources, threads, progress)
+    gathered = look_at_images(sources, threads, progress)
     rows = replace(rows, sizes=gathered.sizes, bytes=gathered.bytes)
     groups, notes = find_copies(
         gathered.digests,
@@ -192,26 +192,24 @@ def _check_embeddings(options: CheckOptions, count: int) -> None:
         )
 
 
-def _gather(
-    parts: list[Listing], sources: list[Source], threads: int, progress: Progress | None
+def look_at_images(
+    sources: Sequence[Source], threads: int, progress: Progress | None = None
 ) -> Gathered:
-    """Look at every image of every part, `_STEP` at a time in `threads` threads."""
-    total = sum(len(part) for part in parts)
+    """Look at every image of every source, `_STEP` at a time in `threads` threads."""
+    total = sum(len(source) for source in sources)
     gathered = Gathered.room(total)
     start = 0
-    for part, source in zip(parts, sources, strict=True):
+    for source in sources:
 
-        def look(
-            block: int, part: Listing = part, source: Source = source, start: int = start
-        ) -> int:
-            rows = range(block * _STEP, min((block + 1) * _STEP, len(part)))
+        def look(block: int, source: Source = source, start: int = start) -> int:
+            rows = range(block * _STEP, min((block + 1) * _STEP, len(source)))
             gathered.put(start + rows.start, [_examine(source, row) for row in rows])
             return rows.stop
 
-        for done in in_threads(look, -(-len(part) // _STEP), threads):
+        for done in in_threads(look, -(-len(source) // _STEP), threads):
             if progress is not None:
                 progress(start + done, total)
-        start += len(part)
+        start += len(source)
     return gathered
 
 
