@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from discern.cli.data_change_commands import list_images, merge, relabel, split
+from discern.cli.data_decide_command import decide
 from discern.cli.data_file_commands import extract, get, index
 from discern.cli.data_flags import data_flags_of
 from discern.cli.data_look_commands import check, preview, scan, stats
@@ -28,6 +29,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("split", split, "Train, val and test, or folds, in a new manifest."),
     ("merge", merge, "Several data sets as one manifest."),
     ("relabel", relabel, "Other labels from a table or .lst, in a new manifest."),
+    ("decide", decide, "Decisions on a review's images: made, shown, taken back."),
     ("list", list_images, "Lists of images (.lst) as im2rec makes them."),
     ("pack", pack, "Tar shards, a .rec with .idx and .lst, or a folder."),
     ("unpack", unpack, "Shards or records back to files in class folders."),

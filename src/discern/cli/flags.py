@@ -69,6 +69,14 @@ FLAGS: tuple[Flag, ...] = (
         commands=("train", "eval"),
     ),
     Flag(
+        "--overlay",
+        "data.overlay",
+        "text",
+        "review folder, or a version of its decisions",
+        group="Data",
+        commands=("train", "eval"),
+    ),
+    Flag(
         "--img-size",
         "data.image_size",
         "int",

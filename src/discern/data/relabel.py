@@ -20,6 +20,7 @@ from discern.base.errors import ConfigError, DataError
 from discern.base.names import did_you_mean
 from discern.data.folds import contents
 from discern.data.label_columns import LabelColumn
+from discern.data.label_decisions import is_decisions
 from discern.data.label_overlay import (
     LabelChange,
     Overlay,
@@ -106,6 +107,11 @@ def relabel(
     heads = [known[head]] if head is not None else list(manifest.heads)
     if "overlay" in (read_meta(path) or {}):
         return _apply(manifest, read_overlay(path), path)
+    if is_decisions(path):
+        raise DataError(
+            "these are decisions of a review", where=path,
+            hint="--overlay of train and eval reads them; `discern data decide` changes them",
+        )  # fmt: skip
     labels = read_labels(path, heads, column=column, key=key, delimiter=delimiter)
     rows, found_by = _find_rows(labels, manifest, path)
     overlay, tally = _compare(

@@ -38,6 +38,7 @@ from discern.data.label_columns import (
     same_column,
     split_strata,
 )
+from discern.data.label_decisions import apply_decisions, read_decisions
 from discern.data.label_spec import LabelChoice
 from discern.data.listing import Listing, join_column
 from discern.data.manifest import (
@@ -77,6 +78,7 @@ class DataRequest:
     this, holds one fold out, or only deals the images to folds. `classes`: names in order, for
     several label columns by column. `label`: see `label_spec`. `root`, `lst`, `class_index`,
     `needs_labels`: see `ways_in.WayIn`. `source_args`: arguments of a source of one's own.
+    `overlay`: decisions on single images, see `label_decisions`, done before anything is split.
     `on_missing_label` skip leaves out what has no label at all, where images are split to train.
     """
 
@@ -96,6 +98,7 @@ class DataRequest:
     class_index: str | None = None
     needs_labels: bool = True
     source_args: Mapping[str, Any] = field(default_factory=dict)
+    overlay: str | None = None
 
     def way(self, *, lenient: bool = False) -> WayIn:
         """What is said about the sources besides their names; labels are not needed if lenient."""
@@ -141,6 +144,9 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
         problems += bad
     manifest = _build_manifest(parts, inspections, sound, classes)
     notes = [note for part in parts for note in part.notes]
+    if request.overlay is not None:
+        manifest, told = apply_decisions(manifest, read_decisions(request.overlay))
+        notes += told
     notes += [note for head in manifest.heads for note in _class_notes(head.classes)]
     reported, random = "test", False
     warnings: list[str] = []

@@ -46,6 +46,7 @@ def scan(data: DataConfig, console: Console, *, folds: bool = False) -> ScannedD
         ),
         held_out=_fold_rule(data) if folds or data.held_fold is not None else None,
         source_args=data.source_args,
+        overlay=data.overlay,
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(request, progress)

@@ -96,6 +96,7 @@ def _scanned(request: Request, opened: OpenedModel, console: Console) -> Scanned
         on_bad_image=pair_value(request, "data.on_bad_image", "error"),
         split=None,
         source_args=named_pairs(request, "data.source_args"),
+        overlay=pair_value(request, "data.overlay"),
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(data, progress)

@@ -34,6 +34,11 @@ class DataConfig(Section):
         description="label columns of a table: NAME, [NAME, ...], or {NAME: {kind: multi, "
         "delimiter: ;}}; default: found by name",
     )
+    overlay: str | None = Field(
+        None,
+        description="decisions on single images: the folder of a review, or one version's file; "
+        "labels are changed and images left out before anything is split",
+    )
     classes: list[str] | dict[str, list[str]] | None = Field(
         None,
         description="class names in order, of several label columns by column; default: sorted",
