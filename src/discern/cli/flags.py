@@ -38,7 +38,8 @@ _EVERYWHERE = (*_WITH_MODEL, "bench infer")
 _NOT_WITH_FOLDS = ("--val", "--test", "--soup")
 # What `eval` takes to read data and to compute; the model stays as its bundle has it.
 _FITTED = ("calibrate", "thresholds")
-_TO_FIT = ("--data-arg", "--root", "--label", "--on-bad-image", "--workers")
+_TO_FIT = ("--data-arg", "--root", "--label", "--overlay", "--on-bad-image", "--workers")
+_NOT_IN_REVIEW = ("--metric",)
 _SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
@@ -322,6 +323,8 @@ def flags_of(command: str) -> list[Flag]:
     if command in _FITTED:
         asked = flags_of("eval")
         return [flag for flag in asked if flag.name in _TO_FIT or flag.group == "Compute"]
+    if command == "review":
+        return [flag for flag in flags_of("eval") if flag.name not in _NOT_IN_REVIEW]
     if command == _SHOWN:
         return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

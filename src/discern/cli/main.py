@@ -22,6 +22,7 @@ from discern.cli.import_command import import_runs
 from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
+from discern.cli.review_command import review
 from discern.cli.runs_app import runs_app
 from discern.cli.work_commands import doctor, evaluate, lr_find, predict, train
 
@@ -59,6 +60,9 @@ app.command(
 )(build_command(thresholds, flags_of("thresholds")))
 app.command("predict", help="Name what is on the images: files, folders, or - for paths on stdin.")(
     build_command(predict, flags_of("predict"))
+)
+app.command("review", help="Labels of DATA that are probably wrong, in one queue.")(
+    build_command(review, flags_of("review"))
 )
 app.command(
     "capture",

@@ -23,7 +23,7 @@ from discern.data.check_size_chart import sizes_svg
 from discern.data.images import Pixels, viewable
 
 # Nothing may be fetched and nothing run, whatever a class name or path holds.
-_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _THUMBNAIL: Final = 96
 # What one page shows at most; the JSON record has all. 360 pictures are about 1.5 MB.
 _GROUPS: Final = 24
@@ -76,7 +76,7 @@ class _Album:
             if self._read is None or len(self._made) >= _PICTURES:
                 return "<div class='thumb'>not shown</div>"
             try:
-                picture = f"<img alt='' src='{_data_uri(self._read(row))}'>"
+                picture = f"<img alt='' src='{thumbnail_uri(self._read(row))}'>"
             except DataError:
                 picture = "cannot be read"
             self._made[row] = f"<div class='thumb'>{picture}</div>"
@@ -104,7 +104,7 @@ def render_check_page(report: CheckReport) -> str:
     title = html.escape(f"Check of {report.source}")
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<link rel='icon' href='data:,'>"
         f"<title>{title}</title><style>{STYLE}\n{_OWN_STYLE}</style></head><body><main>"
@@ -302,7 +302,7 @@ def _list(texts: Sequence[str]) -> str:
     return f"<ul class='pairs'>{items}</ul>" if items else ""
 
 
-def _data_uri(pixels: Pixels) -> str:
+def thumbnail_uri(pixels: Pixels) -> str:
     """A small JPEG of [H, W, C] as `viewable` shows it; tiny images are enlarged unsmoothed."""
     from PIL import Image
 

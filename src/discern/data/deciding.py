@@ -9,7 +9,14 @@ from typing import Any
 
 from discern.base.errors import ConfigError, DataError
 from discern.data.label_decisions import Decision, DecisionHistory, DecisionSet
-from discern.data.review_queue import Review, ReviewedImage, Said, read_decided
+from discern.data.review_queue import (
+    QUEUE_FILE,
+    Review,
+    ReviewedImage,
+    Said,
+    read_decided,
+    read_review,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,23 @@ def decide(review: Review, words: Words) -> tuple[DecisionSet, DecisionSet]:
     added = dict.fromkeys(d.new for d in changes.values() if d.new and d.new not in classes)
     facts["new_classes"] = (*classes, *added)
     return before, history.add(before, list(changes.values()), **facts)
+
+
+def check_taken_over(folder: Path) -> None:
+    """Raises ConfigError where the queue in `folder` has decisions that are in no version yet."""
+    queue = folder / QUEUE_FILE
+    if not queue.is_file():
+        return
+    decided = DecisionHistory.of(folder).newest().by_id()
+    left = [one.image.path for one in read_decided(queue, read_review(folder))
+            if one.image.id not in decided]  # fmt: skip
+    if left:
+        raise ConfigError(
+            f"{len(left)} decisions in the queue would be lost",
+            where=queue,
+            got=", ".join(left[:3]),
+            hint=f"`discern data decide {folder} --from {queue}` takes them over; or another --out",
+        )
 
 
 def _all_said(review: Review, words: Words) -> list[Said]:

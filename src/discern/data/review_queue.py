@@ -30,6 +30,7 @@ QUEUE_COLUMNS: Final = (
 # What joins the values of one cell.
 JOINED: Final = "; "
 _FORMULA_GUARD: Final = "'"
+_FORMULA_STARTS: Final = "=+-@"
 _SHOWN: Final = 5
 
 
@@ -235,7 +236,9 @@ def read_decided(path: Path | str, review: Review) -> list[Said]:
 
 def _plain(value: Any) -> str:
     text = "" if value is None else str(value).strip()
-    return text.removeprefix(_FORMULA_GUARD)
+    # The apostrophe that keeps spreadsheets from running a cell as a formula.
+    guarded = text.startswith(_FORMULA_GUARD) and text[1:2] in _FORMULA_STARTS
+    return text[1:] if guarded and len(text) > 1 else text
 
 
 def _action(action: str, new: str, where: str) -> str:
@@ -250,14 +253,6 @@ def _action(action: str, new: str, where: str) -> str:
             hint=did_you_mean(action, ACTIONS),
         )
     return action
-
-
-def has_decisions(path: Path) -> bool:
-    """Whether the queue at `path` has been written into."""
-    if not path.is_file():
-        return False
-    columns = read_table(path).columns
-    return any(_plain(v) for name in (DECISION, NEW_LABEL) for v in columns.get(name, ()))
 
 
 def images_table(images: Sequence[ReviewedImage]) -> Table:

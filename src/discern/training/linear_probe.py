@@ -210,11 +210,11 @@ def choose_penalty(
     """
     learned = np.flatnonzero(~held & (codes >= 0))
     scored = np.flatnonzero(held & np.isin(codes, codes[learned]))
-    if len(np.unique(codes[learned])) < 2 or not len(scored):
+    if not can_choose(codes, held):
         raise DataError(
             "there are too few images to choose the penalty on",
             got=f"{len(learned)} to learn from, {len(scored)} held out",
-            expected="at least two classes on both sides",
+            expected="two classes to learn from, and an image of one of them held out",
         )
     standard = Standard.of(features[learned])
     rows = _Rows.of(standard.of_rows(features[learned]), codes[learned])
@@ -227,6 +227,12 @@ def choose_penalty(
             break
         best, least = penalty, loss
     return best
+
+
+def can_choose(codes: Codes, held: NDArray[np.bool_]) -> bool:
+    """Whether `choose_penalty` finds two classes to learn, and one of their images held out."""
+    learned = codes[~held & (codes >= 0)]
+    return len(np.unique(learned)) > 1 and bool((held & np.isin(codes, learned)).any())
 
 
 def probe_folds(

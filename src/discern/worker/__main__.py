@@ -19,6 +19,7 @@ VERBS = {
     "calibrate": "discern.worker.answer_fitting:calibrate_verb",
     "thresholds": "discern.worker.answer_fitting:thresholds_verb",
     "predict": "discern.worker.prediction:prediction_verb",
+    "review": "discern.worker.review:review_verb",
     "lr-find": "discern.worker.lr_find:lr_find_verb",
     "kfold": "discern.worker.kfold:kfold_verb",
     "bench-infer": "discern.worker.bench:infer_verb",

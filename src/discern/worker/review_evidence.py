@@ -1,0 +1,158 @@
+"""What a review knows of images besides their labels: features, and probabilities out of fold.
+
+Owns where they come from: a network, the pixels, or a finished cross-validation. Which of these it
+is, is always told.
+
+Axes: N images of the manifest, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from discern.base.errors import ConfigError, DataError, ModelError
+from discern.compute.device import usable_cores
+from discern.data.images import Preprocess
+from discern.data.manifest import Head, Manifest
+from discern.data.sources import Source, load_resident
+from discern.data.table_files import Table, read_table
+from discern.track.run import runs_root
+from discern.training.frozen_features import extract_features
+from discern.training.material import FeedSettings, Material
+from discern.training.pixel_features import SIDE, pixel_features
+from discern.worker.open_model import OpenedModel
+from discern.worker.out_of_memory import scoring_memory_told
+from discern.workflows.fold_tables import PREDICTIONS
+
+Progress = Callable[[int, int], None]
+
+_SHOWN: Final = 5
+_BEFORE: Final = "probability/"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFeatures:
+    """Features float32 [N, D], and what they are, in words."""
+
+    values: NDArray[np.float32]
+    words: str
+
+
+def network_features(
+    opened: OpenedModel,
+    manifest: Manifest,
+    source: Source,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    amp_dtype: torch.dtype | None = None,
+) -> ReviewFeatures:
+    """What the network gives below its head, of every image in the order of the manifest.
+
+    Raises ModelError where they are not finite, naming images.
+    """
+    settings = FeedSettings(
+        device=opened.device.torch_device,
+        workers=usable_cores() if workers is None else workers,
+        seed=0,
+        flip=False,
+    )
+    material = Material(manifest, source, opened.preprocess, settings)
+    told = scoring_memory_told(opened.name, opened.device, batch_size)
+    with told, material.evaluation_feed("all", batch_size) as feed:
+        found = extract_features(opened.model, feed, 1, amp_dtype=amp_dtype)[0]
+    values = found.reshape(len(manifest), -1).float().cpu().numpy()
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ModelError(
+            f"the network gives features that are not finite for {len(bad)} of {len(values)} "
+            "images",
+            where=opened.name,
+            got=", ".join(source.name(int(row)) for row in bad[:_SHOWN]),
+            hint="are these its weights? --precision fp32 rules out overflow",
+        )
+    return ReviewFeatures(values, f"{values.shape[1]} features of {opened.name}")
+
+
+def features_of_pixels(
+    manifest: Manifest, source: Source, channels: int, depth: int = 8, workers: int | None = None
+) -> ReviewFeatures:
+    """Edges and colors of the images at 32 x 32, see `pixel_features`."""
+    preprocess = Preprocess(
+        height=SIDE, width=SIDE, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels,
+        interpolation="area", fit="squish", depth=depth,
+    )  # fmt: skip
+    threads = usable_cores() if workers is None else workers
+    rows = np.arange(len(manifest), dtype=np.int64)
+    values = pixel_features(load_resident(source, rows, preprocess, threads=threads))
+    return ReviewFeatures(values, f"edges and colors of pictures of {SIDE} pixels, no network")
+
+
+def kfold_folder(name: str, runs: str | None) -> Path:
+    """The folder of a cross-validation: a path, or PROJECT/NAME below the runs' folder.
+
+    Raises ConfigError where there are no joined predictions.
+    """
+    places = [Path(name), runs_root(runs) / name]
+    for place in places:
+        if (place / f"{PREDICTIONS}.parquet").is_file():
+            return place
+    raise ConfigError(
+        "there is no finished cross-validation",
+        where="--kfold",
+        got=name,
+        expected=f"a folder with {PREDICTIONS}.parquet: the path that `discern kfold` prints",
+        hint="discern kfold DATA makes one",
+    )
+
+
+def kfold_probabilities(folder: Path, manifest: Manifest, head: Head) -> NDArray[np.float64]:
+    """Probabilities [N, K] of the images by the models that never saw them, found by id.
+
+    Raises DataError for images or classes that the cross-validation did not have, and for
+    predictions without the probability of each class.
+    """
+    file = folder / f"{PREDICTIONS}.parquet"
+    table = read_table(file)
+    before = _class_columns(table, head.name, file)
+    named = {name.removeprefix(before): name for name in table.columns if name.startswith(before)}
+    missing = [name for name in head.classes if name not in named]
+    if missing:
+        raise DataError(
+            "the cross-validation did not know all classes", where=file,
+            got=", ".join(missing[:_SHOWN]), expected=", ".join(list(named)[:20]),
+        )  # fmt: skip
+    places = {str(name): row for row, name in enumerate(table.columns["id"])}
+    unknown = [row for row, name in enumerate(manifest.ids.tolist()) if name not in places]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(manifest)} images were not in the cross-validation",
+            where=file,
+            got=", ".join(str(manifest.locations.paths[row]) for row in unknown[:_SHOWN]),
+            hint="review the data that it was made on",
+        )
+    rows = [places[name] for name in manifest.ids.tolist()]
+    columns = [np.asarray(table.columns[named[name]], dtype=np.float64) for name in head.classes]
+    values = np.stack(columns, axis=1)[rows]
+    # A class that only the cross-validation has takes its share along.
+    result: NDArray[np.float64] = values / values.sum(axis=1, keepdims=True)
+    return result
+
+
+def _class_columns(table: Table, head: str, file: Path) -> str:
+    columns: Mapping[str, Any] = table.columns
+    for before in (f"{head}.{_BEFORE}", _BEFORE):
+        if any(name.startswith(before) for name in columns):
+            return before
+    raise DataError(
+        "the predictions hold no probability of each class", where=file,
+        got=", ".join(list(columns)[:8]), expected=f"columns {_BEFORE}CLASS",
+        hint="of very many classes they are not kept: take --model",
+    )  # fmt: skip
