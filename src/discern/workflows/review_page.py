@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Pictures on the page; the queue's files have all. 200 are about 1 MB.
 _PICTURES: Final = 200
 _OWN_STYLE: Final = """
-.queue{display:grid;grid-template-columns:repeat(auto-fill,minmax(215px,1fr));gap:12px}
+.queue{display:grid;grid-template-columns:repeat(auto-fill,minmax(232px,1fr));gap:12px}
 .queue figure{display:flex;gap:12px;padding:10px;border:1px solid var(--line);border-radius:8px;
 min-width:0}
 .queue .thumb{flex:0 0 100px;width:100px}
