@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from discern_process import QUICK, discern, make_images, picture, run_record
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError
 from discern.config.request import Request
+from discern.data.feature_files import FeatureTable, write_feature_table
+from discern.data.scan import DataRequest, scan_data
 from discern.data.table_files import Table, write_table
 from discern.worker.review import review_request
 
@@ -116,8 +119,6 @@ def test_a_class_of_one_image_is_told_and_left_out(
 
 
 def test_probabilities_of_a_cross_validation(photos: Path, tmp_path: Path) -> None:
-    from discern.data.scan import DataRequest, scan_data
-
     manifest = scan_data(DataRequest(train=str(photos), split=None)).manifest
     bee = np.array([path.startswith("bee") for path in manifest.locations.paths]) * 0.8 + 0.1
     bee[manifest.locations.paths.tolist().index("ant/99.jpg")] = 0.95
@@ -145,6 +146,32 @@ def test_probabilities_of_a_cross_validation(photos: Path, tmp_path: Path) -> No
     write_table(group / "predictions.parquet", Table(columns))
     with pytest.raises(DataError, match="did not know all classes"):
         make_review(photos, tmp_path / "o2", kfold=str(group))
+
+
+def test_features_of_a_file_are_found_by_id(photos: Path, tmp_path: Path) -> None:
+    manifest = scan_data(DataRequest(train=str(photos), split=None)).manifest
+    paths = manifest.locations.paths
+    bee = np.array([path.startswith("bee") or path == "ant/99.jpg" for path in paths])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(len(bee), 6)).astype(np.float32)
+    values[:, 0] += 8 * bee
+    order = rng.permutation(len(bee))
+    table = FeatureTable(
+        features=values[order], ids=manifest.ids[order], paths=paths[order],
+        split=manifest.split[order],
+    )  # fmt: skip
+    file = tmp_path / "f.parquet"
+    write_feature_table(file, table)
+    found = make_review(photos, tmp_path / "out", features=str(file))
+    assert "ant/99.jpg" == found["queue"][0]["path"]
+    assert f"6 features in {file}" in found["evidence"]
+    write_feature_table(file, table.select(np.arange(20)))
+    with pytest.raises(DataError, match="6 of 26 images have no features"):
+        make_review(photos, tmp_path / "out", features=str(file))
+    values[order[3], 2] = np.nan
+    write_feature_table(file, replace(table, features=values[order]))
+    with pytest.raises(DataError, match="1 of 26 images are not finite"):
+        make_review(photos, tmp_path / "out", features=str(file))
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ def review(
             "default: edges and colors of the pixels",
         ),
     ] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", help="a file that `discern embed` wrote")
+    ] = None,
     kfold: Annotated[
         str | None, typer.Option("--kfold", help="probabilities of a finished `discern kfold`")
     ] = None,
@@ -63,9 +66,11 @@ def review(
         raise ConfigError(
             "no such rule", where="--suspects", got=suspects, expected="own or cleanlab"
         )
+    if model is not None and features is not None:
+        raise ConfigError("--model and --features exclude each other", where="discern review")
     arguments = {
-        "data": data, "model": model, "kfold": kfold, "out": out, "split": split, "head": head,
-        "threshold": threshold, "suspects": suspects, "curve": curve, "folds": folds,
+        "data": data, "model": model, "features": features, "kfold": kfold, "out": out,
+        "split": split, "head": head, "threshold": threshold, "suspects": suspects, "curve": curve, "folds": folds,
         "seed": seed, "batch_size": batch_size, "runs": runs,
     }  # fmt: skip
     become_worker(

@@ -50,6 +50,7 @@ from discern.worker.request_values import (
 )
 from discern.worker.review_evidence import (
     ReviewFeatures,
+    features_of_file,
     features_of_pixels,
     kfold_folder,
     kfold_probabilities,
@@ -246,6 +247,8 @@ def _features(
 ) -> ReviewFeatures | None:
     given = request.arguments
     workers = pair_value(request, "data.workers")
+    if given.get("features") is not None:
+        return features_of_file(given["features"], subject.manifest)
     if given.get("model") is None:
         if pair_value(request, "model.weights") is not None:
             raise ConfigError(

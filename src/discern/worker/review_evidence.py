@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError, ModelError
 from discern.compute.device import usable_cores
+from discern.data.feature_files import read_feature_table
 from discern.data.images import Preprocess
 from discern.data.manifest import Head, Manifest
 from discern.data.sources import Source, load_resident
@@ -79,6 +80,27 @@ def network_features(
             hint="are these its weights? --precision fp32 rules out overflow",
         )
     return ReviewFeatures(values, f"{values.shape[1]} features of {opened.name}")
+
+
+def features_of_file(file: str, manifest: Manifest) -> ReviewFeatures:
+    """The rows of a feature file that belong to the images, found by id.
+
+    Raises DataError for images that are not in it.
+    """
+    table = read_feature_table(file)
+    places = {str(name): row for row, name in enumerate(table.ids)}
+    unknown = [row for row, name in enumerate(manifest.ids.tolist()) if name not in places]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(manifest)} images have no features",
+            where=file,
+            got=", ".join(str(manifest.locations.paths[row]) for row in unknown[:_SHOWN]),
+            hint="make them anew: discern embed MODEL DATA --out FILE",
+        )
+    rows = [places[name] for name in manifest.ids.tolist()]
+    model = f" of {table.origin.model}" if table.origin.model else ""
+    words = f"{table.features.shape[1]} features{model} in {file}"
+    return ReviewFeatures(table.features[rows], words)
 
 
 def features_of_pixels(
