@@ -68,17 +68,12 @@ def decide(
         clear=clear or (), table=table, new_classes=new_classes, note=note,
     )  # fmt: skip
     decided = any((accept, relabel, drop, keep, clear, table))
-    ways = {"--undo": undo, "--restore": restore is not None, "--diff": diff is not None,
-            "decisions": decided}  # fmt: skip
-    if sum(ways.values()) > 1:
-        raise ConfigError(
-            "one thing at a time", where="discern data decide",
-            got=", ".join(name for name, given in ways.items() if given),
-        )  # fmt: skip
+    _one_way({"--undo": undo, "--restore": restore is not None, "--diff": diff is not None,
+              "decisions": decided})  # fmt: skip
     history = DecisionHistory.of(review)
     if diff is not None:
         return _tell_difference(history, diff, console)
-    if not any(ways.values()):
+    if not (decided or undo or restore is not None):
         return _tell_history(history, console)
     before = history.newest()
     if decided:
@@ -86,6 +81,14 @@ def decide(
     else:
         after = history.undo() if restore is None else history.restore(restore)
     return _tell_change(history, before, after, console)
+
+
+def _one_way(ways: dict[str, bool]) -> None:
+    if sum(ways.values()) > 1:
+        raise ConfigError(
+            "one thing at a time", where="discern data decide",
+            got=", ".join(name for name, given in ways.items() if given),
+        )  # fmt: skip
 
 
 def _tell_change(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,23 +58,28 @@ def review(
     """Find labels that are probably wrong."""
     from discern.launch.worker_process import become_worker
 
-    if not 0 <= threshold <= 1:
-        raise ConfigError(
-            "the threshold is out of range", where="--threshold", got=threshold, expected="0 to 1"
-        )
-    if suspects not in ("own", "cleanlab"):
-        raise ConfigError(
-            "no such rule", where="--suspects", got=suspects, expected="own or cleanlab"
-        )
-    if model is not None and features is not None:
-        raise ConfigError("--model and --features exclude each other", where="discern review")
     arguments = {
         "data": data, "model": model, "features": features, "kfold": kfold, "out": out,
-        "split": split, "head": head, "threshold": threshold, "suspects": suspects, "curve": curve, "folds": folds,
-        "seed": seed, "batch_size": batch_size, "runs": runs,
+        "split": split, "head": head, "threshold": threshold, "suspects": suspects,
+        "curve": curve, "folds": folds, "seed": seed, "batch_size": batch_size, "runs": runs,
     }  # fmt: skip
+    _check(arguments)
     become_worker(
         make_request(
             "review", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug
         )
     )
+
+
+def _check(given: dict[str, Any]) -> None:
+    if not 0 <= given["threshold"] <= 1:
+        raise ConfigError(
+            "the threshold is out of range", where="--threshold", got=given["threshold"],
+            expected="0 to 1",
+        )  # fmt: skip
+    if given["suspects"] not in ("own", "cleanlab"):
+        raise ConfigError(
+            "no such rule", where="--suspects", got=given["suspects"], expected="own or cleanlab"
+        )
+    if given["model"] is not None and given["features"] is not None:
+        raise ConfigError("--model and --features exclude each other", where="discern review")

@@ -39,7 +39,6 @@ from discern.training.label_suspects import (
 from discern.training.linear_probe import probe_folds, probe_out_of_fold
 from discern.training.scores import wilson_interval
 from discern.worker.data_scan import tell_problems
-from discern.worker.evaluation import request_name
 from discern.worker.open_model import open_model
 from discern.worker.request_values import (
     named_pairs,
@@ -56,6 +55,7 @@ from discern.worker.review_evidence import (
     kfold_probabilities,
     network_features,
 )
+from discern.worker.scored_data import data_source, request_name
 from discern.workflows.review_files import ReviewContent, write_review
 
 _SHOWN: Final = 20
@@ -263,7 +263,7 @@ def _features(
     amp_dtype = scoring_precision(request)
     opened = open_model(open_request(request))
     console.say(f"model    {opened.name}, on {opened.device}")
-    if opened.scored.source == _resolved(given["data"]):
+    if opened.scored.source == data_source(request):
         console.warn(
             "The network was trained on some of these labels, and may have learned their mistakes: "
             "a pretrained one, or `discern kfold` and --kfold, finds more."
@@ -272,10 +272,6 @@ def _features(
         opened, subject.manifest, subject.source,
         batch_size=given["batch_size"], workers=workers, amp_dtype=amp_dtype,
     )  # fmt: skip
-
-
-def _resolved(data: str) -> str:
-    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def _probabilities(
