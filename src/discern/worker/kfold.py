@@ -6,33 +6,28 @@ the same command again goes on with it. What they give is joined in `kfold_join`
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from discern.base.console import Console
-from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted, RunError
+from discern.base.errors import INTERRUPTED, ConfigError, RunError
 from discern.base.files import hash_json
 from discern.config.assemble import resolve_request
 from discern.config.request import Request
 from discern.config.schema import RunConfig
 from discern.data.head_spec import is_plain
 from discern.data.scan import ScannedData
-from discern.launch.ranks import ranks_of, start_ranks
-from discern.launch.worker_process import ChildExecutor, RunHandle
 from discern.track.run import Run, read_run, runs_root
 from discern.track.run_folder import FINISHED, RUN_FILE, check_name
 from discern.track.run_group import GroupWriter, open_group
 from discern.training.accord import StopRequest
+from discern.worker.child_runs import failed_run, start_child, stop_while_waiting, stopped_group
 from discern.worker.data_scan import scan
 from discern.worker.kfold_bundle import bundle_folds
 from discern.worker.kfold_join import join_folds
@@ -77,7 +72,7 @@ def kfold(request: Request, console: Console) -> dict[str, Any]:
         fresh=bool(request.arguments.get("fresh")),
         fields={"folds": list(plan.numbers), "images_hash": plan.scanned.manifest.hash},
     )
-    with writer, _stop_on_signals() as stop:
+    with writer, stop_while_waiting() as stop:
         try:
             _announce(plan, writer, console, resumed=resumed)
             runs = {
@@ -90,7 +85,7 @@ def kfold(request: Request, console: Console) -> dict[str, Any]:
                     kind, plan.config, plan.scanned, runs, writer, console
                 )
         except KeyboardInterrupt:
-            raise _stopped(writer) from None
+            raise stopped_group(writer.id, "fold") from None
         outcome["seconds"] = round(time.monotonic() - started, 3)
         writer.update(
             status=FINISHED, **{name: outcome[name] for name in ("mean", "std", "seconds")}
@@ -169,23 +164,14 @@ def _run_fold(
         return earlier
     console.say(f"fold {number} ({place}): {path.name}")
     started = time.monotonic()
-    code = _start(_fold_request(plan, path, number), console).wait()
+    code = start_child(_fold_request(plan, path, number), console).wait()
     if stop.requested or code == INTERRUPTED:
-        raise _stopped(writer)
+        raise stopped_group(writer.id, "fold")
     run = _finished_run(path, number)
     if code != 0 or run is None:
-        raise _failed(path, number, code)
+        raise failed_run(path, f"fold {number}", code)
     console.say(f"fold {number} took {time.monotonic() - started:.1f} s")
     return run
-
-
-def _start(request: Request, console: Console) -> RunHandle:
-    """One process for the fold, or as many ranks as are asked for."""
-    aside = console.json or console.quiet
-    ranks = ranks_of(request)
-    if ranks > 1:
-        return start_ranks(request, ranks, aside=aside)
-    return ChildExecutor(aside=aside).submit(request)
 
 
 def _fold_request(plan: FoldedRequest, path: Path, number: int) -> Request:
@@ -216,46 +202,3 @@ def _finished_run(path: Path, number: int) -> Run | None:
     if held != number:
         raise RunError("the run is not that of its fold", where=run.id, got=held, expected=number)
     return run
-
-
-def _failed(path: Path, number: int, code: int) -> RunError | ConfigError:
-    """What a fold's run ended with, told as this command's own end."""
-    end = read_run(path).exit_record() if (path / RUN_FILE).is_file() else None
-    told = (end or {}).get("error") or {}
-    kind = ConfigError if code == USAGE else RunError
-    return kind(
-        f"the run of fold {number} failed: {told.get('what') or f'exit code {code}'}",
-        where=told.get("where") or path,
-        got=told.get("got"),
-        expected=told.get("expected"),
-        hint=told.get("hint")
-        or "its own words stand above; the same command again goes on with it",
-    )
-
-
-def _stopped(writer: GroupWriter) -> Interrupted:
-    return Interrupted(
-        "stopped as asked; everything is saved",
-        where=writer.id,
-        hint="give the same command again to go on with the unfinished fold",
-    )
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[StopRequest]:
-    """Let SIGINT and SIGTERM end the wait for a child, to which the wait passes them on."""
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python hands signals to the main thread alone
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stop.requested = True
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
