@@ -17,6 +17,7 @@ from discern.base.version import __version__
 
 if TYPE_CHECKING:
     from discern.api import TrainedRun as TrainedRun
+    from discern.api import autolabel as autolabel
     from discern.api import evaluate as evaluate
     from discern.api import kfold as kfold
     from discern.api import load as load
@@ -38,6 +39,7 @@ _HOMES = {
     "Progress": "discern.training.callbacks:Progress",
     "Signal": "discern.training.callbacks:Signal",
     "TrainedRun": "discern.api:TrainedRun",
+    "autolabel": "discern.api:autolabel",
     "evaluate": "discern.api:evaluate",
     "kfold": "discern.api:kfold",
     "load": "discern.api:load",

@@ -161,6 +161,54 @@ def kfold(
     return do_kfold(request, console)
 
 
+def autolabel(
+    data_raw: PathLike,
+    data_clean: PathLike,
+    /,
+    *,
+    n_trials: int = 10,
+    threshold: float = 0.95,
+    precision_target: float = 0.95,
+    mode: str = "copy",
+    audit: int = 20,
+    folds: int = 5,
+    cross_validate: bool | None = None,
+    model: str | None = None,
+    config: PathLike | Iterable[PathLike] | None = None,
+    runs: PathLike | None = None,
+    fresh: bool = False,
+    console: Console = _QUIET,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Label the images of `data_raw` by rounds of training on `data_clean`, which grows.
+
+    `threshold`: least calibrated probability of a label; `precision_target`: the share of labels
+    that must be right, else it stops; `mode`: copy, link or manifest. `settings` as for `train`.
+    Gives what `discern autolabel --json` prints. The runs are child processes; the same call again
+    goes on with what was not finished. Raises DiscernError.
+    """
+    from discern.launch.labeling import label_arguments
+    from discern.worker.autolabel import autolabel as do_autolabel
+
+    files = [config] if isinstance(config, (str, Path)) else list(config or [])
+    request = Request(
+        verb="autolabel",
+        arguments=label_arguments(
+            data_raw=str(data_raw), data_clean=str(data_clean),
+            runs=None if runs is None else str(runs), n_trials=n_trials, threshold=threshold,
+            precision_target=precision_target, mode=mode, audit=audit, folds=folds,
+            cross_validate=cross_validate, fresh=fresh,
+        ),
+        files=[str(name) for name in files],
+        pairs=[
+            ("data_clean", "data.source", str(data_clean)),
+            *_pairs({"model": model, **settings}, "autolabel"),
+        ],
+        quiet=True,
+    )  # fmt: skip
+    return do_autolabel(request, console)
+
+
 def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:
     flags = {flag.parameter: flag for flag in flags_of(command)}
     pairs: list[tuple[str, str, Any]] = []

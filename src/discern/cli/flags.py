@@ -40,6 +40,11 @@ _NOT_WITH_FOLDS = ("--val", "--test", "--soup")
 _FITTED = ("calibrate", "thresholds")
 _TO_FIT = ("--data-arg", "--root", "--label", "--overlay", "--on-bad-image", "--workers")
 _NOT_IN_REVIEW = ("--metric",)
+# The images are two folders, and what is held out is dealt to folds.
+_NOT_WITH_LABELING = (
+    *("--data-arg", "--val", "--test", "--root", "--label", "--overlay"),
+    "--overfit-batches",
+)
 _SHOWN = "data preview"  # takes what decides how an image is seen
 
 FLAGS: tuple[Flag, ...] = (
@@ -325,6 +330,8 @@ def flags_of(command: str) -> list[Flag]:
         return [flag for flag in asked if flag.name in _TO_FIT or flag.group == "Compute"]
     if command == "review":
         return [flag for flag in flags_of("eval") if flag.name not in _NOT_IN_REVIEW]
+    if command == "autolabel":
+        return [flag for flag in flags_of("train") if flag.name not in _NOT_WITH_LABELING]
     if command == _SHOWN:
         return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

@@ -13,6 +13,7 @@ from discern.base.errors import INTERRUPTED, USAGE, ConfigError, Interrupted
 from discern.base.names import did_you_mean
 from discern.base.version import __version__
 from discern.cli.answer_commands import calibrate, thresholds
+from discern.cli.autolabel_command import autolabel
 from discern.cli.bench_commands import bench_app
 from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
@@ -47,6 +48,9 @@ app.command("lr-find", help="Raise the learning rate step by step, and say which
 )
 app.command("kfold", help="Train as many models as folds, each scored on the fold left out of it.")(
     build_command(kfold, flags_of("kfold"))
+)
+app.command("autolabel", help="Label raw images by rounds of training, as far as it can be sure.")(
+    build_command(autolabel, flags_of("autolabel"))
 )
 app.command("eval", help="Score MODEL on every image of DATA.")(
     build_command(evaluate, flags_of("eval"))

@@ -27,8 +27,15 @@ from discern.data.folds import contents
 from discern.data.inspection import Problem, Progress, inspect_listing, refuse_or_skip
 from discern.data.label_ledger import GivenLabel
 from discern.data.listing import Listing
-from discern.data.manifest import MISSING, NO_SPLIT, Head, Locations, Manifest, order_classes
-from discern.data.manifest import unique_ids
+from discern.data.manifest import (
+    MISSING,
+    NO_SPLIT,
+    Head,
+    Locations,
+    Manifest,
+    order_classes,
+    unique_ids,
+)
 from discern.data.split import LEAST_PER_CLASS, TRAIN
 
 HUMAN: Final = "human"
@@ -155,8 +162,18 @@ def _read_clean(
     sound, problems = refuse_or_skip(listing, inspection, on_bad_image)
     given = {label.path: label.id for label in labels if label.path is not None}
     paths = listing.locations.paths.tolist()
-    placed = frozenset(p for r in sound.tolist() if given.get(p := paths[r]) ==
-                       inspection.digests[r][:16])  # fmt: skip
+    ours = [row for row in sound.tolist() if paths[row] in given]
+    changed = [paths[row] for row in ours if inspection.digests[row][:16] != given[paths[row]]]
+    gone = [path for path in given if os.path.islink(clean / path)  # noqa: PTH114
+            and not (clean / path).exists()]  # fmt: skip
+    if changed or gone:
+        raise DataError(
+            "images that a model labeled have changed" if changed else
+            "images that a model labeled are links to raw images that are gone",
+            where=clean, got=", ".join((changed or gone)[:5]), expected="the bytes that it saw",
+            hint="put them back, or remove them: a removed one is not labeled again",
+        )  # fmt: skip
+    placed = frozenset(paths[row] for row in ours)
     rows = np.array([row for row in sound if paths[row] not in placed], dtype=np.int64)
     tags = [str(listing.labels[row]) for row in rows]
     classes = order_classes(tags)
@@ -243,9 +260,7 @@ def check_dataset(path: Path) -> None:
         )
 
 
-def write_dataset(
-    path: Path, dealt: Manifest, labels: Sequence[GivenLabel], raw: Path
-) -> None:
+def write_dataset(path: Path, dealt: Manifest, labels: Sequence[GivenLabel], raw: Path) -> None:
     """Catalyst's dataset.csv (tag, filepath, class, fold) with origin, round and confidence.
 
     Paths are relative to the clean folder, and absolute for images that stay in the raw one. The
@@ -255,7 +270,7 @@ def write_dataset(
     fold = np.asarray(dealt.fold)
     last = int(fold.max())
     numbers = {name: number for number, name in enumerate(dealt.classes)}
-    rows = [
+    rows: list[tuple[str, str, int, int, str, str, str]] = [
         (dealt.classes[target], str(name), target, number, HUMAN, "", "")
         for target, name, number in zip(
             dealt.targets.tolist(), dealt.locations.paths.tolist(), fold.tolist(), strict=True
@@ -269,5 +284,6 @@ def write_dataset(
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(_HEADER)
-    table.writerows(sorted(rows, key=lambda row: (row[2], row[1])))
+    ordered = sorted(rows, key=lambda row: (row[2], row[1]))
+    table.writerows(ordered)
     write_text(path, stream.getvalue())

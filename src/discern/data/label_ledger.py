@@ -68,13 +68,13 @@ class LabelState:
     """What the entries so far come to.
 
     `labels`: those that stand, by content. `barred`: contents that a human took the label off, and
-    that get none again. `verdicts`: content -> whether a human found the label right. `waiting`:
-    entries that are not yet carried out in the folder. `rounds`: the content of each round.
+    that get none again. `verdicts`: content -> (round, whether a human found the label right).
+    `waiting`: entries that are not yet carried out in the folder. `rounds`: what each one recorded.
     """
 
     labels: dict[str, GivenLabel] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
-    verdicts: dict[str, bool] = field(default_factory=dict)
+    verdicts: dict[str, tuple[int, bool]] = field(default_factory=dict)
     waiting: list[Entry] = field(default_factory=list)
     rounds: list[dict[str, Any]] = field(default_factory=list)
     undone: set[int] = field(default_factory=set)
@@ -93,8 +93,10 @@ class LabelState:
         elif entry.kind == UNDONE:
             self._take_back(content["labels"])
             self.undone.add(content["round"])
+            kept = {k: v for k, v in self.verdicts.items() if v[0] != content["round"]}
+            self.verdicts = kept
         elif entry.kind == VERDICTS:
-            self.verdicts |= content["verdicts"]
+            self.verdicts |= {v["id"]: (v["round"], v["right"]) for v in content["verdicts"]}
         elif entry.kind == PLACED:
             done = content["entry"]
             self.waiting = [one for one in self.waiting if one.number != done]
@@ -201,9 +203,13 @@ class LabelLedger:
         ]
         self.append(WITHDRAWN, {"labels": records})
 
-    def judge(self, verdicts: dict[str, bool]) -> None:
-        """Keep what a human said of images of the audit sample: content -> label is right."""
-        self.append(VERDICTS, {"verdicts": dict(sorted(verdicts.items()))})
+    def judge(self, verdicts: dict[GivenLabel, bool]) -> None:
+        """Keep what a human said of labels of the audit sample: whether each is right."""
+        records = [
+            {"id": label.id, "round": label.round, "right": right}
+            for label, right in verdicts.items()
+        ]
+        self.append(VERDICTS, {"verdicts": records})
 
     def mark_placed(self, entry: Entry) -> None:
         """The folder is as `entry` wants it."""

@@ -13,8 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from discern.base.errors import DataError
-from discern.base.files import atomic_file, hash_file, sweep_temporaries, sync_folder
-from discern.base.files import temporary_sibling
+from discern.base.files import (
+    atomic_file,
+    hash_file,
+    sweep_temporaries,
+    sync_folder,
+    temporary_sibling,
+)
 from discern.data.label_ledger import ROUND, Entry, LabelLedger
 
 Mode = Literal["copy", "link", "manifest"]
@@ -105,9 +110,7 @@ def _content(path: Path) -> str | None:
         return None
 
 
-def choose_paths(
-    images: Sequence[tuple[str, str, str]], taken: Iterable[str]
-) -> list[str]:
+def choose_paths(images: Sequence[tuple[str, str, str]], taken: Iterable[str]) -> list[str]:
     """A free place TAG/NAME in the clean folder for each (content, raw path, tag).
 
     The file keeps its name; where that is taken, in any case of letters, its content's first eight

@@ -22,6 +22,7 @@ VERBS = {
     "review": "discern.worker.review:review_verb",
     "lr-find": "discern.worker.lr_find:lr_find_verb",
     "kfold": "discern.worker.kfold:kfold_verb",
+    "autolabel": "discern.worker.autolabel:autolabel_verb",
     "bench-infer": "discern.worker.bench:infer_verb",
     "bench-train": "discern.worker.bench_train:train_verb",
     "bench-io": "discern.worker.bench_io:io_verb",
