@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from discern.api import TrainedRun as TrainedRun
     from discern.api import autolabel as autolabel
     from discern.api import evaluate as evaluate
+    from discern.api import explain as explain
     from discern.api import kfold as kfold
     from discern.api import load as load
     from discern.api import predict as predict
@@ -41,6 +42,7 @@ _HOMES = {
     "TrainedRun": "discern.api:TrainedRun",
     "autolabel": "discern.api:autolabel",
     "evaluate": "discern.api:evaluate",
+    "explain": "discern.api:explain",
     "kfold": "discern.api:kfold",
     "load": "discern.api:load",
     "predict": "discern.api:predict",

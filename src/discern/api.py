@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from discern.data.scan import ScannedData
     from discern.exporting.predictor import Predictions, Predictor
     from discern.track.metrics_read import Series
+    from discern.workflows.explanation import Explanation
 
 PathLike = str | Path
 _SECTIONS = ("data", "model", "stages", "defaults", "compute", "tracking")
@@ -236,6 +237,29 @@ def load(model: PathLike | TrainedRun, *, device: str = "auto") -> Predictor:
 
     path = model.path if isinstance(model, TrainedRun) else model
     return open_model(OpenRequest(model=str(path), device=device)).predictor()
+
+
+def explain(
+    model: TrainedRun | PathLike,
+    /,
+    images: Any,
+    *,
+    class_name: str | None = None,
+    head: str | None = None,
+    layer: str | None = None,
+    device: str = "auto",
+) -> list[Explanation]:
+    """Where on `images` (as `predict` takes them) a class was seen, by default the likeliest.
+
+    Each has `map` float32 [h, w], `overlay()` uint8 [H, W, 3], `class_name` and `probability`.
+    Raises DiscernError as `discern.workflows.explanation.explain_images` does.
+    """
+    from discern.workflows.explanation import explain_images
+
+    found = explain_images(
+        load(model, device=device), images, class_name=class_name, head=head, layer=layer
+    )
+    return list(found)
 
 
 def predict(

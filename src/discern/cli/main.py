@@ -18,6 +18,7 @@ from discern.cli.bench_commands import bench_app
 from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
 from discern.cli.data_app import data_app
+from discern.cli.explain_command import explain
 from discern.cli.flags import flags_of
 from discern.cli.import_command import import_runs
 from discern.cli.kfold_command import kfold
@@ -67,6 +68,9 @@ app.command("predict", help="Name what is on the images: files, folders, or - fo
 )
 app.command("review", help="Labels of DATA that are probably wrong, in one queue.")(
     build_command(review, flags_of("review"))
+)
+app.command("explain", help="Show where on the images MODEL saw what it names: Grad-CAM maps.")(
+    build_command(explain, flags_of("explain"))
 )
 app.command(
     "capture",

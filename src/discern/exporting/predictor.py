@@ -207,9 +207,9 @@ class Predictor:
         problems: list[str] = []
         parts: list[_Passed] = []
         batch: list[Pixels] = []
-        for name, data in _named(images):
+        for name, data in named_images(images):
             try:
-                batch.append(self.preprocess.apply(_content(name, data), name=name))
+                batch.append(self.preprocess.apply(image_content(name, data), name=name))
             except DataError as error:
                 if on_bad_image != "skip":
                     raise
@@ -313,7 +313,8 @@ def head_answers(
     return HeadAnswers(head, top, np.take_along_axis(stated, top, axis=1), chosen)
 
 
-def _named(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
+def named_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
+    """Each of `images` with its name: its path, or `image 0`, `image 1`, ...; of a folder all."""
     if isinstance(images, (str, Path)) and Path(images).is_dir():
         found, _, _ = list_images(Path(images))
         for name in found:
@@ -327,7 +328,8 @@ def _named(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, Image
         yield (str(image) if isinstance(image, (str, Path)) else f"image {number}"), image
 
 
-def _content(name: str, image: ImageLike) -> bytes | Pixels:
+def image_content(name: str, image: ImageLike) -> bytes | Pixels:
+    """A file's bytes, or pixels [H, W, C]. Raises DataError for a file that cannot be read."""
     if isinstance(image, np.ndarray):
         return image[:, :, None] if image.ndim == 2 else image
     if isinstance(image, bytes):

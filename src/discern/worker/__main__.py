@@ -20,6 +20,7 @@ VERBS = {
     "thresholds": "discern.worker.answer_fitting:thresholds_verb",
     "predict": "discern.worker.prediction:prediction_verb",
     "review": "discern.worker.review:review_verb",
+    "explain": "discern.worker.explanation:explanation_verb",
     "lr-find": "discern.worker.lr_find:lr_find_verb",
     "kfold": "discern.worker.kfold:kfold_verb",
     "autolabel": "discern.worker.autolabel:autolabel_verb",
