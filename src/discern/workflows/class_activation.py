@@ -40,14 +40,14 @@ class ActivationLayer:
         if self.layout == "NHWC":
             return values.permute(0, 3, 1, 2)
         placed = values[:, self.prefix :].transpose(1, 2)
-        return placed.unflatten(2, self.grid)
+        return placed.reshape(*placed.shape[:2], *self.grid)
 
 
 def find_layer(model: Classifier, images: Tensor, name: str | None = None) -> ActivationLayer:
     """The layer to look at: `name` as in `network.named_modules()`, else the last that maps.
 
-    Of a transformer, by timm's record of it, the last block's output; where only the class token is
-    read, the gradient there is zero at every place, and the norm in front of its attention is taken.
+    Of a transformer, by timm's record of it, the last block's output; where only the class token
+    is read, the gradient there is zero at every place, and the norm before its attention is taken.
     `images` [N, C, H, W], normalized, on the model's device: one pass is made with them.
     Raises ConfigError for a name that is none, ModelError if the layer, or no layer, gives a map.
     """

@@ -74,8 +74,8 @@ class Explanation:
         from matplotlib import colormaps
 
         factor = max(1, -(-_SHOWN_SIDE // min(self.pixels.shape[:2])))
-        heat = _enlarged(self.heat(), factor)
-        seen = _enlarged(self.pixels, factor).astype(np.float32)
+        heat = self.heat().repeat(factor, axis=0).repeat(factor, axis=1)
+        seen = self.pixels.repeat(factor, axis=0).repeat(factor, axis=1).astype(np.float32)
         warm = colormaps["turbo"](heat)[:, :, :3] * 255
         share = (_OPACITY * heat)[:, :, None]
         return np.asarray(seen * (1 - share) + warm * share + 0.5, np.uint8)
@@ -194,7 +194,3 @@ def _explain_batch(
             map=maps[row],
             pixels=viewable(batch[row]),
         )
-
-
-def _enlarged(values: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
-    return np.repeat(np.repeat(values, factor, axis=0), factor, axis=1)
