@@ -28,6 +28,7 @@ NAMES = (
     "start_up",
     "head_stage",
     "fine_tune",
+    "label_review",
 )
 _ON_DATA = (
     "time_to_accuracy",
@@ -39,6 +40,7 @@ _ON_DATA = (
     "data_check",
     "head_stage",
     "fine_tune",
+    "label_review",
 )
 
 

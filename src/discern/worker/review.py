@@ -66,6 +66,8 @@ def review_request(request: Request, console: Console) -> dict[str, Any]:
     given = request.arguments
     folder = Path(given["out"])
     check_taken_over(folder)
+    if given.get("kfold") is not None:
+        kfold_folder(given["kfold"], given.get("runs"))
     scanned = scan_to_review(request, folder, console)
     subject = review_subject(request, scanned, console)
     features = _features(request, scanned, subject, console)
