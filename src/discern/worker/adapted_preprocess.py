@@ -14,11 +14,21 @@ from discern.training.material import Material
 def as_augmented(config: RunConfig, material: Material) -> Preprocess:
     """The preprocessing that the stages' augmentation belongs to; what the config gives stays."""
     preprocess, data = material.preprocess, config.data
+
+    def kept(adapted: Preprocess) -> Preprocess:
+        if data.mean is not None:
+            adapted = replace(
+                adapted, mean=preprocess.mean, std=preprocess.std, per_image=preprocess.per_image
+            )
+        if data.crop_pct is not None:
+            adapted = replace(adapted, crop_pct=preprocess.crop_pct)
+        return adapted
+
     wanted = set()
     for stage in config.training_stages.values():
         augment = material.augmentation(stage.augment.name, stage.augment.args)
         if isinstance(augment, Policy):
-            wanted.add(augment.evaluation.adapt(preprocess))
+            wanted.add(kept(augment.evaluation.adapt(preprocess)))
         elif augment is not None:
             wanted.add(preprocess)
     if len(wanted) > 1:
@@ -27,11 +37,4 @@ def as_augmented(config: RunConfig, material: Material) -> Preprocess:
             where="stages.*.augment",
             hint="give data.mean and data.std, or presets of one kind",
         )
-    adapted = wanted.pop() if wanted else preprocess
-    if data.mean is not None:
-        adapted = replace(
-            adapted, mean=preprocess.mean, std=preprocess.std, per_image=preprocess.per_image
-        )
-    if data.crop_pct is not None:
-        adapted = replace(adapted, crop_pct=preprocess.crop_pct)
-    return adapted
+    return wanted.pop() if wanted else preprocess
