@@ -18,6 +18,7 @@ from discern.base.version import __version__
 if TYPE_CHECKING:
     from discern.api import TrainedRun as TrainedRun
     from discern.api import autolabel as autolabel
+    from discern.api import embed as embed
     from discern.api import evaluate as evaluate
     from discern.api import explain as explain
     from discern.api import kfold as kfold
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
     from discern.training.callbacks import Callback as Callback
     from discern.training.callbacks import Progress as Progress
     from discern.training.callbacks import Signal as Signal
+    from discern.workflows.index.image_index import Index as Index
 
 _HOMES = {
     "Callback": "discern.training.callbacks:Callback",
     "Classifier": "discern.exporting.predictor:Predictor",
     "DiscernError": "discern.base.errors:DiscernError",
+    "Index": "discern.workflows.index.image_index:Index",
     "Predictions": "discern.exporting.predictor:Predictions",
     "Progress": "discern.training.callbacks:Progress",
     "Signal": "discern.training.callbacks:Signal",
     "TrainedRun": "discern.api:TrainedRun",
     "autolabel": "discern.api:autolabel",
+    "embed": "discern.api:embed",
     "evaluate": "discern.api:evaluate",
     "explain": "discern.api:explain",
     "kfold": "discern.api:kfold",

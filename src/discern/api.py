@@ -18,6 +18,7 @@ from discern.config.request import Request
 from discern.track.run import open_run, runs_root
 
 if TYPE_CHECKING:
+    from discern.data.feature_files import FeatureTable
     from discern.data.scan import ScannedData
     from discern.exporting.predictor import Predictions, Predictor
     from discern.track.metrics_read import Series
@@ -287,6 +288,29 @@ def evaluate(
         pairs=_pairs(settings, "eval"),
     )
     return evaluate_request(request, console)
+
+
+def embed(
+    model: PathLike | TrainedRun,
+    data: PathLike,
+    *,
+    layer: str | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    weights: PathLike | None = None,
+) -> FeatureTable:
+    """Features float32 [N, D] of the images of `data`, a row each, in the order of its table.
+
+    `layer`: the module whose output they are; None: what the head reads. `weights`: of a network
+    that `model` names. Raises DiscernError.
+    """
+    from discern.worker.embedding import embed as do_embed
+    from discern.worker.open_model import OpenRequest, open_model
+
+    path = str(model.path if isinstance(model, TrainedRun) else model)
+    named = None if weights is None else str(weights)
+    opened = open_model(OpenRequest(model=path, device=device, weights=named))
+    return do_embed(opened, str(data), layer=layer, split=split)
 
 
 def scan(data: PathLike, **settings: Any) -> ScannedData:

@@ -32,7 +32,8 @@ class Flag:
         return self.name.removeprefix("--").replace("-", "_")
 
 
-_WITH_MODEL = ("train", "eval", "predict")
+_WITH_MODEL = ("train", "eval", "predict", "embed")
+_SEARCH = "index search"
 _EVERYWHERE = (*_WITH_MODEL, "bench infer")
 # Each fold is held out in its turn: there are no other validation and test images.
 _NOT_WITH_FOLDS = ("--val", "--test", "--soup")
@@ -54,7 +55,7 @@ FLAGS: tuple[Flag, ...] = (
         "pairs",
         "argument of DATA by import path, K=V",
         group="Data",
-        commands=("train", "eval"),
+        commands=("train", "eval", "embed"),
     ),
     Flag("--val", "data.val", "text", "validation data, of any kind", group="Data"),
     Flag("--test", "data.test", "text", "test data, of any kind", group="Data"),
@@ -64,7 +65,7 @@ FLAGS: tuple[Flag, ...] = (
         "text",
         "folder with a built-in set's files",
         group="Data",
-        commands=("train", "eval"),
+        commands=("train", "eval", "embed"),
     ),
     Flag(
         "--label",
@@ -72,7 +73,7 @@ FLAGS: tuple[Flag, ...] = (
         "text",
         "label column of a table",
         group="Data",
-        commands=("train", "eval"),
+        commands=("train", "eval", "embed"),
     ),
     Flag(
         "--overlay",
@@ -93,7 +94,15 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag("--channels", "data.channels", "int", "1 gray, 3 RGB, or any number", (), "Data"),
     Flag("--depth", "data.depth", "int", "16 reads 16-bit images in full", (), "Data"),
-    Flag("--on-bad-image", "data.on_bad_image", "text", "error or skip", (), "Data", _WITH_MODEL),
+    Flag(
+        "--on-bad-image",
+        "data.on_bad_image",
+        "text",
+        "error or skip",
+        (),
+        "Data",
+        (*_WITH_MODEL, _SEARCH),
+    ),
     Flag(
         "--interpolation",
         "data.interpolation",
@@ -132,7 +141,7 @@ FLAGS: tuple[Flag, ...] = (
         "pretrained, none, or FILE.safetensors",
         ("--initial-checkpoint",),
         "Model",
-        _WITH_MODEL,
+        (*_WITH_MODEL, _SEARCH),
     ),
     Flag(
         "--skip-weights",
@@ -227,7 +236,7 @@ FLAGS: tuple[Flag, ...] = (
         "auto, cpu, cuda, mps, 0, ...; '' is cpu",
         ("--gpus",),
         "Compute",
-        _EVERYWHERE,
+        (*_EVERYWHERE, _SEARCH),
     ),
     Flag("--nproc", "compute.nproc", "int", "ranks that share each batch", (), "Compute"),
     Flag(
@@ -239,7 +248,15 @@ FLAGS: tuple[Flag, ...] = (
         "Compute",
         _WITH_MODEL,
     ),
-    Flag("--threads", "compute.threads", "int", "arithmetic threads", (), "Compute", _EVERYWHERE),
+    Flag(
+        "--threads",
+        "compute.threads",
+        "int",
+        "arithmetic threads",
+        (),
+        "Compute",
+        (*_EVERYWHERE, _SEARCH),
+    ),
     Flag(
         "--compile",
         "compute.compile",

@@ -18,9 +18,11 @@ from discern.cli.bench_commands import bench_app
 from discern.cli.capture_command import PASSED_ON, capture
 from discern.cli.config_commands import config_app
 from discern.cli.data_app import data_app
+from discern.cli.embed_command import embed
 from discern.cli.explain_command import explain
 from discern.cli.flags import flags_of
 from discern.cli.import_command import import_runs
+from discern.cli.index_app import index_app
 from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
@@ -72,6 +74,9 @@ app.command("review", help="Labels of DATA that are probably wrong, in one queue
 app.command("explain", help="Show where on the images MODEL saw what it names: Grad-CAM maps.")(
     build_command(explain, flags_of("explain"))
 )
+app.command("embed", help="Write features of the images of DATA, a row each in its order.")(
+    build_command(embed, flags_of("embed"))
+)
 app.command(
     "capture",
     help="Run any program as a run: its output is kept, figures that it prints become series.",
@@ -82,6 +87,7 @@ app.command("import", help="Read runs of Catalyst, lab, TensorBoard, timm, Ultra
 )
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
 app.add_typer(data_app, name="data", help="Look at data, split, pack, mend it.")
+app.add_typer(index_app, name="index", help="The nearest images: build, check, search an index.")
 app.add_typer(models_app, name="models", help="The networks there are.")
 app.add_typer(bench_app, name="bench", help="What this machine does, measured.")
 app.add_typer(runs_app, name="runs", help="The runs there are.")

@@ -40,7 +40,7 @@ class FeatureOrigin:
 
     `model_hash`: SHA-256 over weights and preprocessing: equal hashes and layers give equal
     features. `classes`: the model's class names in its order, by head. `root`: the folder that
-    paths are relative to.
+    paths are relative to. `opened`: what opens the model again, by the names of its flags.
     """
 
     model: str = ""
@@ -49,6 +49,7 @@ class FeatureOrigin:
     dtype: str = "float32"
     classes: dict[str, list[str]] = field(default_factory=dict)
     root: str = ""
+    opened: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +183,10 @@ def write_feature_table(path: Path | str, table: FeatureTable) -> None:
 
     rows = _rows(table, {})
     content = pa.table({name: list(values) for name, values in rows.columns.items()})
-    flat = pa.array(array.reshape(-1))
-    content = content.append_column(
-        _FEATURES, pa.FixedSizeListArray.from_arrays(flat, max(array.shape[1], 1))
-    )
+    if array.shape[1]:
+        flat = pa.array(array.reshape(-1))
+        lists = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+        content = content.append_column(_FEATURES, lists)
     with atomic_file(path) as stream:
         pq.write_table(with_record(content, rows.meta or {}), stream, compression="zstd")
 
@@ -199,8 +200,9 @@ def _rows(table: FeatureTable, more: dict[str, Any]) -> Table:
             raise DataError("a label column has the name of one of our own", got=head.name)
         columns[head.name] = label_column(head)
     heads = [head.spec.record() for head in table.heads]
-    meta = {"features": VERSION, "heads": heads, "origin": asdict(table.origin), **more}
-    return Table(columns, meta)
+    width = int(table.features.shape[1])
+    meta = {"features": VERSION, "width": width, "heads": heads, "origin": asdict(table.origin)}
+    return Table(columns, meta | more)
 
 
 def read_feature_table(path: Path | str) -> FeatureTable:
@@ -230,6 +232,8 @@ def read_feature_table(path: Path | str) -> FeatureTable:
             )
         return _table_from(rows, features, rows_file(path))
     rows = read_parquet_table(path, leave_out=_FEATURES)
+    if (rows.meta or {}).get("width") == 0:
+        return _table_from(rows, np.empty((rows.rows, 0), dtype=np.float32), path)
     return _table_from(rows, _read_list_column(path), path)
 
 

@@ -1,0 +1,1 @@
+"""The index over images: reduce features, find the nearest, keep them in files."""

@@ -1,0 +1,103 @@
+"""`discern embed` and `discern index`: from images to the nearest ones, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from discern_process import discern
+from PIL import Image
+
+import discern as api
+from discern.base.errors import ConfigError
+from discern.data.feature_files import read_feature_table
+from discern.data.head_spec import HeadSpec
+from discern.data.images import Preprocess
+from discern.exporting.bundle import save_bundle
+from discern.exporting.content import BundleContent, GoldenImage
+from discern.models.catalogue import ModelRequest, build_model
+
+
+def _bundle(path: Path, classes: tuple[str, ...] = ("dark", "light"), seed: int = 0) -> Path:
+    import torch
+
+    torch.manual_seed(seed)
+    request = ModelRequest(name="mlp", num_classes=2, channels=1, image_size=(8, 8))
+    model = build_model(request).model.eval()
+    save_bundle(
+        path,
+        BundleContent(
+            model=model,
+            architecture="discern/mlp",
+            heads=(HeadSpec("label", "single", classes),),
+            preprocess=Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,)),
+            golden_images=(GoldenImage("one", np.zeros((8, 8, 1), np.uint8)),),
+        ),
+    )
+    return path
+
+
+def _images(folder: Path, count: int = 6, *, classes: bool = True, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        base = 60 if number % 2 else 190
+        pixels = (base + rng.integers(-40, 40, (8, 8))).astype(np.uint8)
+        place = folder / ("dark" if number % 2 else "light") if classes else folder
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+    return folder
+
+
+@pytest.mark.feature("CA-06")
+def test_features_are_a_row_an_image_in_the_order_of_the_table(tmp_path: Path) -> None:
+    bundle, images = _bundle(tmp_path / "model"), _images(tmp_path / "images")
+    names = ["light/4.png", "dark/1.png", "light/0.png"]
+    table = tmp_path / "images" / "rows.csv"
+    table.write_text("path,label\n" + "".join(f"{n},{n.partition('/')[0]}\n" for n in names))
+    done = discern("embed", bundle, table, "--out", tmp_path / "f.npy", "--json").object
+    assert (3, "features") == (done["rows"], done["layer"])
+    features = np.load(tmp_path / "f.npy")
+    rows = read_feature_table(tmp_path / "f.npy")
+    assert names == rows.paths.tolist()
+    assert [1, 0, 1] == rows.head().targets.tolist()
+    expected = api.load(bundle).predict([images / name for name in names]).features
+    assert np.allclose(expected, features, atol=1e-5)
+    assert np.array_equal(features, api.embed(bundle, table).features)
+
+
+def test_a_layer_and_a_folder_without_classes(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "model")
+    images = _images(tmp_path / "flat", classes=False)
+    layers = [name for name, _ in api.load(bundle).model.network.named_modules() if name]
+    table = api.embed(bundle, images, layer=layers[-1])
+    assert (6, 2) == table.features.shape
+    assert () == table.heads
+    with pytest.raises(ConfigError, match="no such layer"):
+        api.embed(bundle, images, layer="nothing")
+
+
+@pytest.mark.feature("CA-11")
+def test_an_index_is_built_checked_and_searched(tmp_path: Path) -> None:
+    bundle, images = _bundle(tmp_path / "model"), _images(tmp_path / "images", 12)
+    discern("embed", bundle, images, "--out", tmp_path / "f.parquet", "-q")
+    index = tmp_path / "index"
+    built = discern(
+        "index", "build", tmp_path / "f.parquet", "--pca", "4", "--out", index, "--json"
+    )
+    assert 0 < built.object["explained_variance"] <= 1
+    assert "exact" == built.object["search"]
+    checked = discern("index", "check", index, tmp_path / "f.parquet", "--json").object
+    assert ["1", "3", "5", "10"] == list(checked["recall"])
+    assert (1.0, 12) == (checked["recall"]["10"], checked["own_left_out"])
+    query = next((images / "dark").iterdir())
+    found = discern("index", "search", index, query, "0", "-k", "3", "--json").object["queries"]
+    assert f"dark/{query.name}" == found[1]["neighbors"][0]["path"]
+    assert [1, 2, 3] == [one["rank"] for one in found[0]["neighbors"]]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    failed = discern("index", "search", index, tmp_path / "broken.png", "--json")
+    assert (1, "data") == (failed.code, failed.error["kind"])
+    other = discern(
+        "index", "search", index, query, "--model", _bundle(tmp_path / "other", seed=1), "--json"
+    )
+    assert "another model" in str(other.error["what"])
