@@ -57,6 +57,22 @@ class Trial:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How the index is searched, why, and what a trial of the approximate way measured."""
+
+    approximate: bool
+    reason: str
+    trial: Trial | None = None
+
+
+def judge(trial: Trial) -> Choice:
+    """Approximate only with the recall that is asked for, and only where it is faster."""
+    if trial.passes:
+        return Choice(approximate=True, reason=trial.words(), trial=trial)
+    return Choice(approximate=False, reason=f"the approximate one has {trial.words()}", trial=trial)
+
+
 def have_faiss() -> bool:
     """Whether the extra `ann` is installed."""
     return importlib.util.find_spec("faiss") is not None
@@ -95,12 +111,15 @@ class CellSearch:
             self._quantizer, width, len(cells.centers), faiss.METRIC_INNER_PRODUCT
         )
         self._index.is_trained = True
+        # faiss gets bare addresses: these arrays must live until it has copied them.
         rows = np.arange(len(vectors), dtype=np.int64)
+        places = cells.cell.astype(np.int64)
+        vectors = np.ascontiguousarray(vectors)
         self._index.add_core(
             len(vectors),
             faiss.swig_ptr(vectors),
             faiss.swig_ptr(rows),
-            faiss.swig_ptr(cells.cell.astype(np.int64)),
+            faiss.swig_ptr(places),
         )
         self.cells = len(cells.centers)
         self.probes = probes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,23 @@ from discern.workflows.index.approximate import (
     LEAST_ROWS,
     Cells,
     CellSearch,
-    Trial,
+    Choice,
     have_faiss,
+    judge,
     make_cells,
     nearest_cells,
     try_cells,
 )
 from discern.workflows.index.exact_search import search_exact
+from discern.workflows.index.index_files import (
+    METRICS,
+    IndexParts,
+    Metric,
+    read_index,
+    write_index,
+)
 from discern.workflows.index.reduction import Reduction, fit_reduction
 
-Metric = Literal["l2", "cosine", "angular"]
-METRICS: Final = ("l2", "cosine", "angular")
 WAYS: Final = ("auto", "exact", "approximate")
 RANKS: Final = (1, 3, 5, 10)
 # Cosine of reduced features from which two images count as near: see `duplicates.NEAR_COSINE`.
@@ -55,15 +61,6 @@ class Recall:
     queries: int
     unlabeled: int
     own_left_out: int  # queries that are in the index themselves, and were not given themselves
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """How the index is searched, why, and what a trial of the approximate way measured."""
-
-    approximate: bool
-    reason: str
-    trial: Trial | None = None
 
 
 class Index:
@@ -121,15 +118,27 @@ class Index:
     @classmethod
     def open(cls, folder: Path | str) -> Index:
         """The index that `save` wrote. Raises DataError for a damaged one."""
-        from discern.workflows.index.index_files import read_index
-
-        return read_index(Path(folder))
+        parts = read_index(Path(folder))
+        return cls(
+            parts.table,
+            parts.vectors,
+            parts.reduction,
+            metric=parts.metric,
+            choice=parts.choice,
+            cells=parts.cells,
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the index as a folder, whole or not at all. Raises RunError, OSError."""
-        from discern.workflows.index.index_files import write_index
-
-        write_index(Path(folder), self)
+        parts = IndexParts(
+            table=self.table,
+            vectors=self.vectors,
+            reduction=self.reduction,
+            metric=self.metric,
+            choice=self.choice,
+            cells=self.cells,
+        )
+        write_index(Path(folder), parts)
 
     @property
     def origin(self) -> FeatureOrigin:
@@ -356,13 +365,6 @@ def choose_search(vectors: NDArray[np.float32], way: str) -> tuple[Choice, Cells
     cells = make_cells(vectors)
     choice = judge(try_cells(vectors, cells))
     return choice, cells if choice.approximate else None
-
-
-def judge(trial: Trial) -> Choice:
-    """Approximate only with the recall that is asked for, and only where it is faster."""
-    if trial.passes:
-        return Choice(approximate=True, reason=trial.words(), trial=trial)
-    return Choice(approximate=False, reason=f"the approximate one has {trial.words()}", trial=trial)
 
 
 def _rows_only(table: FeatureTable) -> FeatureTable:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,14 @@ from safetensors.numpy import load_file, save
 
 from discern.base.errors import DataError
 from discern.base.files import hash_file, write_bytes, write_json
-from discern.data.feature_files import read_feature_table, write_feature_table
+from discern.data.feature_files import FeatureTable, read_feature_table, write_feature_table
 from discern.exporting.folders import replaced_folder
-from discern.workflows.index.approximate import Cells, Trial, have_faiss
-from discern.workflows.index.image_index import METRICS, Choice, Index
+from discern.workflows.index.approximate import Cells, Choice, Trial, have_faiss
 from discern.workflows.index.reduction import Reduction
 
 VERSION: Final = 1
+Metric = Literal["l2", "cosine", "angular"]
+METRICS: Final = ("l2", "cosine", "angular")
 RECORD: Final = "index.json"
 _VECTORS: Final = "pca.npy"
 _PIPELINE: Final = "pipeline.safetensors"
@@ -33,7 +34,19 @@ _ROWS: Final = "rows.parquet"
 _CELLS: Final = "knn.safetensors"
 
 
-def write_index(folder: Path, index: Index) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexParts:
+    """What an index is made of. `table`: its rows, without features (width 0)."""
+
+    table: FeatureTable
+    vectors: NDArray[np.float32]
+    reduction: Reduction
+    metric: Metric
+    choice: Choice
+    cells: Cells | None = None
+
+
+def write_index(folder: Path, index: IndexParts) -> None:
     """Write `index`; an older index at `folder` gives way once the new one is whole."""
     with replaced_folder(folder, marker=RECORD) as fresh:
         buffer = io.BytesIO()
@@ -52,20 +65,20 @@ def write_index(folder: Path, index: Index) -> None:
         trial = None if choice.trial is None else asdict(choice.trial)
         record = {
             "version": VERSION,
-            "images": len(index),
+            "images": len(index.vectors),
             "metric": index.metric,
             "pca": None if index.reduction.axes is None else len(index.reduction.axes),
-            "explained_variance": index.explained_variance,
+            "explained_variance": index.reduction.explained_variance,
             "search": {
                 "approximate": choice.approximate, "reason": choice.reason, "trial": trial,
             },
-            "origin": asdict(index.origin),
+            "origin": asdict(index.table.origin),
             "files": {name: hash_file(fresh / name) for name in names},
         }  # fmt: skip
         write_json(fresh / RECORD, record)
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Path) -> IndexParts:
     """The index in `folder`. Raises DataError naming what is missing, damaged or unknown."""
     record = _read_record(folder)
     for name, digest in record["files"].items():
@@ -104,7 +117,9 @@ def read_index(folder: Path) -> Index:
     table = read_feature_table(folder / _ROWS)
     if len(table) != len(vectors):
         raise DataError("the index is damaged: rows and vectors differ in number", where=folder)
-    return Index(table, vectors, reduction, metric=metric, choice=choice, cells=cells)
+    return IndexParts(
+        table=table, vectors=vectors, reduction=reduction, metric=metric, choice=choice, cells=cells
+    )
 
 
 def _trial(record: dict[str, Any]) -> Trial:
