@@ -24,6 +24,7 @@ QUICK = ("--model", "mlp", "--epochs", "1", "--device", "cpu", "--precision", "f
 COMPUTES = {
     *("train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")),
     *("calibrate", "thresholds", "review", "autolabel", "explain", "embed", "index"),
+    "report",
 }
 
 

@@ -351,6 +351,8 @@ def flags_of(command: str) -> list[Flag]:
         return [flag for flag in flags_of("train") if flag.name not in _NOT_WITH_LABELING]
     if command == "explain":  # a gradient is taken in full precision
         return [flag for flag in flags_of("predict") if flag.name != "--precision"]
+    if command == "report":
+        return [f for f in flags_of("eval") if f.group == "Compute" or f.name == "--workers"]
     if command == _SHOWN:
         return [flag for flag in FLAGS if _shown(flag)]
     return [flag for flag in FLAGS if command in flag.commands]

@@ -26,6 +26,7 @@ from discern.cli.index_app import index_app
 from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
+from discern.cli.report_command import report
 from discern.cli.review_command import review
 from discern.cli.runs_app import runs_app
 from discern.cli.work_commands import doctor, evaluate, lr_find, predict, train
@@ -57,6 +58,9 @@ app.command("autolabel", help="Label raw images by rounds of training, as far as
 )
 app.command("eval", help="Score MODEL on every image of DATA.")(
     build_command(evaluate, flags_of("eval"))
+)
+app.command("report", help="Score a run's model again, in full, and write its report anew.")(
+    build_command(report, flags_of("report"))
 )
 app.command(
     "calibrate", help="Fit MODEL's temperature on held-out images, so that its probabilities hold."

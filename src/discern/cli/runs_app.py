@@ -131,10 +131,21 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="parameters that do not differ, too")
     ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="two runs image by image: fixed, broken, still wrong")
+    ] = False,
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="folder for the page and files of --images")
+    ] = "comparison",
     runs: RunsFlag = None,
     json: JsonFlag = False,
 ) -> int:
     """Compare runs."""
+    if images:
+        from discern.cli.runs_images_command import compare_images
+        from discern.track.run_folder import runs_root
+
+        return compare_images(run, runs_root(runs), Console(json=json), out=out)
     from discern.cli.runs_compare_command import compare_command
     from discern.track.run_folder import runs_root
 

@@ -171,6 +171,24 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option("--batch-size", "-b", min=1, help="images per pass")
     ] = 64,
+    leaks: Annotated[
+        bool | None,
+        typer.Option(
+            "--leaks/--no-leaks", help="compare with all training images; default: where quick"
+        ),
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option("--groups", help="CSV of class,group: scores of the groups, too")
+    ] = None,
+    slice_by: Annotated[
+        list[str] | None, typer.Option("--slice-by", help="a column of the table; may be repeated")
+    ] = None,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="blur, JPEG, noise, rotation, brightness, crop")
+    ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="also the mean answer to several views of each image")
+    ] = False,
     runs: RunsFlag = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -184,7 +202,8 @@ def evaluate(
     arguments = {
         "model": model, "data": data, "split": split, "out": out, "classes": classes,
         "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std"),
-        "batch_size": batch_size, "runs": runs,
+        "batch_size": batch_size, "runs": runs, "leaks": leaks, "groups": groups,
+        "slice_by": slice_by or [], "stress": stress, "tta": tta,
     }  # fmt: skip
     become_worker(
         make_request("eval", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug)

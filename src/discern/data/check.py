@@ -213,6 +213,23 @@ def look_at_images(
     return gathered
 
 
+def gather_rows(
+    source: Source, rows: NDArray[np.int64], threads: int, progress: Progress | None = None
+) -> Gathered:
+    """What is known of the images at `rows` of `source`, in their order."""
+    gathered = Gathered.room(len(rows))
+
+    def look(block: int) -> int:
+        start, stop = block * _STEP, min((block + 1) * _STEP, len(rows))
+        gathered.put(start, [_examine(source, int(row)) for row in rows[start:stop]])
+        return stop
+
+    for done in in_threads(look, -(-len(rows) // _STEP), threads):
+        if progress is not None:
+            progress(done, len(rows))
+    return gathered
+
+
 def _examine(source: Source, row: int) -> Examined:
     try:
         data = source.read(row)

@@ -16,6 +16,7 @@ from discern.worker.rank_end import begin_rank, end_rank, leave_process
 VERBS = {
     "train": "discern.worker.train:train_verb",
     "eval": "discern.worker.evaluation:evaluation_verb",
+    "report": "discern.worker.run_report:report_verb",
     "calibrate": "discern.worker.answer_fitting:calibrate_verb",
     "thresholds": "discern.worker.answer_fitting:thresholds_verb",
     "predict": "discern.worker.prediction:prediction_verb",

@@ -17,6 +17,8 @@ from discern.training.metric_table import open_metrics
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.tag_scores import TagTable
 from discern.worker.data_scan import left_out_words
+from discern.worker.evaluation_parts import Evaluated, evaluation_parts
+from discern.worker.evaluation_words import part_lines
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import open_request, pair_value, set_threads
@@ -39,6 +41,42 @@ def evaluation_verb(request: Request, console: Console) -> int:
 def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     """Score the model; gives the object of `--json`. Raises DiscernError."""
     started = time.monotonic()
+    done, metrics = evaluated(request, console)
+    opened, scanned = done.scoring.opened, done.scanned
+    seconds = time.monotonic() - started
+    parts = evaluation_parts(done, console)
+    out = request.arguments.get("out")
+    warnings = _warnings(request, opened, done.split)
+    for text in warnings:
+        console.warn(text)
+    if out is not None:
+        content = evaluation_content(
+            opened,
+            done.material,
+            done.tables,
+            metrics,
+            left_out=left_out_words(scanned.problems),
+            warnings=warnings,
+            parts=parts,
+        )
+        write_any_report(Path(out), content)
+    tell_evaluation(done.tables, metrics, parts, seconds, console)
+    if out is not None:
+        console.say(f"report   {out}/index.html")
+    return {
+        "run": None,
+        "status": "finished",
+        "metrics": metrics,
+        **parts,
+        "val_metrics": None,
+        "model": opened.name,
+        "report": out,
+        "seconds": round(seconds, 3),
+    }
+
+
+def evaluated(request: Request, console: Console) -> tuple[Evaluated, dict[str, Any]]:
+    """Open the model, read the images and score them; gives what was scored, and `metrics`."""
     set_threads(request)
     opened = open_model(open_request(request))
     scoring = Scoring.of(request, opened)
@@ -46,35 +84,22 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     wanted, of_tags = open_metrics([(name, {}) for name in names], opened.heads)
     console.say(f"model    {opened.name}, {heads_text(opened.heads)}, on {opened.device}")
     scanned, split = scan_scored(request, opened, console)
-    manifest = scanned.manifest
-    material = scoring.material(manifest)
-    tables = scoring.tables(
-        material, split, keep_features=any(metric.of_features for metric in wanted)
-    )
-    heads = [head.spec for head in manifest.heads]
+    material = scoring.material(scanned.manifest)
+    unknown = [rules.unknown for rules in opened.rules.heads.values()]
+    by_distance = any(rule is not None and rule.method == "distance" for rule in unknown)
+    keep = by_distance or any(metric.of_features for metric in wanted)
+    tables = scoring.tables(material, split, keep_features=keep)
+    heads = [head.spec for head in scanned.manifest.heads]
     record = joint_record(tables, heads, metrics=wanted, tag_metrics=of_tags, with_confusion=True)
-    metrics = {"split": split, **record}
-    seconds = time.monotonic() - started
-    out = request.arguments.get("out")
-    warnings = _warnings(request, opened, split)
-    for text in warnings:
-        console.warn(text)
-    if out is not None:
-        left_out = left_out_words(scanned.problems)
-        content = evaluation_content(
-            opened, material, tables, metrics, left_out=left_out, warnings=warnings
-        )
-        write_any_report(Path(out), content)
-    _tell(tables, metrics, seconds, out, console)
-    return {
-        "run": None,
-        "status": "finished",
-        "metrics": metrics,
-        "val_metrics": None,
-        "model": opened.name,
-        "report": out,
-        "seconds": round(seconds, 3),
-    }
+    done = Evaluated(
+        request=request,
+        scoring=scoring,
+        scanned=scanned,
+        material=material,
+        split=split,
+        tables=tables,
+    )
+    return done, {"split": split, **record}
 
 
 def _warnings(request: Request, opened: OpenedModel, split: str) -> tuple[str, ...]:
@@ -84,13 +109,14 @@ def _warnings(request: Request, opened: OpenedModel, split: str) -> tuple[str, .
     return ()
 
 
-def _tell(
+def tell_evaluation(
     tables: Mapping[str, Table],
     metrics: dict[str, Any],
+    parts: Mapping[str, Any],
     seconds: float,
-    out: str | None,
     console: Console,
 ) -> None:
+    """Print the scores of an evaluation, and what its parts found."""
     first = next(iter(tables.values()))
     kinds = [HeadSpec(n, "multi" if isinstance(t, TagTable) else "single", t.classes)
              for n, t in tables.items()]  # fmt: skip
@@ -112,5 +138,5 @@ def _tell(
     for table in tables.values():
         for pair in most_confused_pairs(table, 5) if isinstance(table, EvalTable) else ():
             console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")
-    if out is not None:
-        console.say(f"report   {out}/index.html")
+    for line in part_lines(parts):
+        console.say(f"  {line}")

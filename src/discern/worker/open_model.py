@@ -64,6 +64,7 @@ class ScoredWith:
     batch_size: int = 64
     channels_last: bool = False
     labels: Any = None  # the label columns, as the run's config names them
+    mirrored: bool = False  # trained with mirror images among its views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +198,7 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
         ),
         channels_last=compute["channels_last"],
         labels=data.get("labels"),
+        mirrored=bool(((record.get("choices") or {}).get("mirror") or {}).get("allowed")),
     )
     if scored.channels_last:
         opened.model.to(memory_format=torch.channels_last)

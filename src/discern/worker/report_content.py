@@ -10,6 +10,7 @@ from discern.data.head_spec import HeadSpec
 from discern.data.images import Pixels, Preprocess, decode_image, viewable
 from discern.data.pixel_arrays import viewable_note
 from discern.data.sources import Source
+from discern.track.metrics_read import Series
 from discern.track.run import RunWriter
 from discern.training.evaluate import Table
 from discern.training.joint_scores import MATRIX_CLASSES
@@ -24,7 +25,7 @@ from discern.workflows.heads_report import (
     table_picture,
     write_heads_report,
 )
-from discern.workflows.report import ReportContent, write_report
+from discern.workflows.report import Points, ReportContent, write_report
 
 AnyReport: TypeAlias = ReportContent | HeadsReportContent
 
@@ -35,6 +36,11 @@ _CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy
 def _shown(series: str) -> bool:
     """The curves of a report: loss, accuracy and rate, and each head's."""
     return series in _CURVES or series.endswith(("/accuracy", "/loss"))
+
+
+def run_curves(series: Mapping[str, Series]) -> dict[str, Points]:
+    """The curves of a report out of a run's series."""
+    return {name: (found.steps, found.values) for name, found in series.items() if _shown(name)}
 
 
 _RESIZED = {
@@ -63,9 +69,7 @@ def report_content(
         ids=ids,
         metrics=metrics,
         val_metrics=val_metrics,
-        curves={
-            name: (found.steps, found.values) for name, found in series.items() if _shown(name)
-        },
+        curves=run_curves(series),
         facts=_facts(plan, material),
         environment=_environment(writer.run.record),
         warnings=_warnings(plan, metrics),
@@ -85,6 +89,7 @@ def _content(*, tables: Mapping[str, Table], heads: Sequence[HeadSpec], **common
     table = tables[heads[0].name]
     if len(heads) == 1 and isinstance(table, EvalTable):
         return ReportContent(table=table, **common)
+    common.pop("parts", None)
     return HeadsReportContent(tables=tables, heads=heads, **common)
 
 
@@ -176,6 +181,7 @@ def evaluation_content(
     *,
     left_out: str | None = None,
     warnings: tuple[str, ...] = (),
+    parts: Mapping[str, Any] | None = None,
 ) -> AnyReport:
     """What the report of `discern eval` shows. `left_out`: images, in words."""
     preprocess = material.preprocess
@@ -195,6 +201,7 @@ def evaluation_content(
             "device": str(opened.device),
         },
         warnings=(*warnings, *_data_warnings(left_out, metrics)),
+        parts=parts or {},
         thumbnail=thumbnails(material.source, material.preprocess),
     )
 

@@ -22,6 +22,7 @@ from discern.exporting.folders import replaced_folder
 from discern.models.named_heads import layer_names
 from discern.training.scores import EvalTable, confusion_matrix
 from discern.training.tag_scores import TagTable, tag_confusion, tag_rows
+from discern.workflows.page_parts import percent, section
 from discern.workflows.report import (
     MARKER,
     Points,
@@ -38,9 +39,7 @@ from discern.workflows.report_page import (
     facts_table,
     folded,
     meter,
-    percent,
     pre,
-    section,
     whole_page,
 )
 from discern.workflows.report_pictures import confusion_picture, curves_picture, tags_picture

@@ -38,7 +38,9 @@ class ReportContent:
     """What a report is made of.
 
     `names` and `ids`: per row of `table`. `metrics` as in run.json. `curves`: series name to
-    (steps, values). `thumbnail` gives an image's pixels by its manifest position, for the page.
+    (steps, values). `parts`: what was found beyond the scores, by name, each a JSON object or None
+    (leak_free, calibration, coverage, slices, groups, stress, tta, answers). `thumbnail` gives an
+    image's pixels by its manifest position, for the page.
     Raises ValueError when names or ids do not fit the table.
     """
 
@@ -55,6 +57,7 @@ class ReportContent:
     config_text: str = ""
     commands: tuple[str, ...] = ()
     thumbnail: Callable[[int], Pixels] | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("names", "ids"):
@@ -99,6 +102,7 @@ def report_record(content: ReportContent) -> dict[str, Any]:
         "facts": dict(content.facts),
         "environment": dict(content.environment),
         "calibration": _calibration_record(content.table),
+        "parts": dict(content.parts),
         "per_class": class_rows(content.table),
         "most_confused": [pair.record() for pair in most_confused_pairs(content.table, 20)],
     }

@@ -21,6 +21,8 @@ from discern.training.scores import (
     most_confused_pairs,
     per_class,
 )
+from discern.workflows.page_parts import percent, section
+from discern.workflows.part_sections import PART_STYLE, leak_words, part_sections
 from discern.workflows.report_charts import calibration_svg, confusion_svg, curves_html
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def render_page(content: ReportContent) -> str:
         _headline(content),
         pairs,
         section("How sure it is", _sureness(content), half=not many),
+        *part_sections(content.parts, content.table),
         section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
         section("Classes", _class_table(content)),
         "" if many else section("Confusion matrix", _matrix(content)),
@@ -75,29 +78,16 @@ def whole_page(title: str, sections: Sequence[str], files: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<link rel='icon' href='data:,'>"
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{PART_STYLE}</style></head><body><main>"
         + "\n".join(section for section in sections if section)
         + f"<footer>Written by Discern. All figures: {files}</footer></main></body></html>\n"
     )
-
-
-def section(title: str, body: str, note: str = "", *, half: bool = False) -> str:
-    if not body:
-        return ""
-    under = f"<p class='sub'>{note}</p>" if note else ""
-    kind = " class='half'" if half else ""
-    return f"<section{kind}><h2>{title}</h2>{under}{body}</section>"
 
 
 def folded(title: str, body: str) -> str:
     if not body:
         return ""
     return f"<section><details><summary>{title}</summary>{body}</details></section>"
-
-
-def percent(value: float, count: int) -> str:
-    """With no more places than `count` images can tell."""
-    return f"{100 * value:.2f}" if count >= 1000 else f"{100 * value:.1f}"
 
 
 def _headline(content: ReportContent) -> str:
@@ -123,7 +113,7 @@ def _headline(content: ReportContent) -> str:
     return (
         f"<header><h1>{html.escape(content.title)}</h1>{warnings}<div class='hero'>"
         f"<div class='score'>{percent(accuracy, count)}<small>%</small></div>{words}</div>"
-        f"{scale}{_tiles(content)}</header>"
+        f"{scale}{leak_words(content.parts.get('leak_free'))}{_tiles(content)}</header>"
     )
 
 

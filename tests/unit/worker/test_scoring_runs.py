@@ -18,6 +18,7 @@ from discern.track.run import Run, open_run, runs_root
 from discern.worker.evaluation import evaluate_request
 from discern.worker.open_model import OpenRequest, open_model
 from discern.worker.prediction import prediction_verb
+from discern.worker.run_report import report_request
 from discern.worker.train import train
 
 QUIET = Console(quiet=True)
@@ -330,3 +331,71 @@ def test_run_of_a_network_in_the_users_file_is_scored_again(
     assert outcome["metrics"] == evaluation(run, data, split="test")["metrics"]
     with pytest.raises(ModelError, match="not run"):
         open_model(OpenRequest(model=str(run.path / "model")))
+
+
+@pytest.mark.feature("MX-71")
+@pytest.mark.feature("CA-39")
+def test_evaluation_in_full_tells_leaks_slices_calibration_groups_stress_and_views(
+    trained: tuple[Run, Path], tmp_path: Path
+) -> None:
+    """A copy and a shrunk copy of training images among the test images are found and left out."""
+    run, data = trained
+    rows = [["path", "label", "split", "camera"]]
+    for name in HUES:
+        for number in range(14):
+            split = "train" if number < 6 else "test"
+            rows.append(
+                [str(data / name / f"{name}{number:02d}.jpg"), name, split, f"c{number % 2}"]
+            )
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes((data / "red" / "red00.jpg").read_bytes())
+    rows.append([str(copy), "red", "test", "c0"])
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    groups = tmp_path / "groups.csv"
+    groups.write_text("class,group\nblue,cold\ngreen,cold\nred,warm\n")
+    given = {
+        "model": str(run.path), "data": str(table), "split": "test", "out": str(tmp_path / "out"),
+        "groups": str(groups), "slice_by": ["camera"], "stress": True, "tta": True,
+    }  # fmt: skip
+    found = evaluate_request(Request(verb="eval", arguments=given), QUIET)
+    assert 25 == found["metrics"]["count"]
+    leak = found["leak_free"]
+    assert (24, 1, 1) == (leak["count"], leak["removed"], leak["exact"])
+    assert leak["images"][0].endswith("copy.jpg")
+    assert {"camera", "brightness"} <= {part["fact"] for part in found["slices"]}
+    accuracies = [part["accuracy"] for part in found["slices"]]
+    assert sorted(accuracies) == accuracies
+    assert ["cold", "warm"] == found["groups"]["classes"]
+    assert 25 == sum(map(sum, found["groups"]["confusion"]))
+    assert found["groups"]["accuracy"] >= found["metrics"]["accuracy"]
+    assert 0 <= found["calibration"]["ece"] <= 1
+    assert found["calibration"]["temperature"] > 0
+    assert found["metrics"]["accuracy"] == found["coverage"][-1]["accuracy"]
+    assert found["metrics"]["accuracy"] == found["stress"]["accuracy"]
+    assert {"blur", "jpeg", "noise", "rotation", "brightness", "crop"} == set(
+        found["stress"]["kinds"]
+    )
+    changed = found["tta"]["mended"] - found["tta"]["spoiled"]
+    assert changed == round(25 * (found["tta"]["accuracy"] - found["metrics"]["accuracy"]))
+    page = (tmp_path / "out" / "index.html").read_text()
+    for title in ("Weakest slices", "Groups of classes", "Under stress", "leak-free"):
+        assert title in page
+    with pytest.raises(ConfigError, match="no such column"):
+        evaluation(run, table, slice_by=["flash"])
+    with pytest.raises(ConfigError, match="only a table"):
+        evaluation(run, data, slice_by=["camera"])
+
+
+def test_report_of_a_run_is_written_anew_with_its_curves(trained: tuple[Run, Path]) -> None:
+    run, _ = trained
+    page = run.path / "report" / "index.html"
+    page.unlink()
+    request = Request(verb="report", arguments={"run": str(run.path)})
+    found = report_request(request, QUIET)
+    assert run.record["metrics"] == found["metrics"]
+    assert found["leak_free"]["removed"] == 0
+    text = page.read_text()
+    assert "If it answers only what it is sure of" in text
+    assert "Learning rate" in text
