@@ -275,6 +275,11 @@ def _tell(
             "bold",
         )
     )
+    if 2 * len(rows) > outcome["labeled"]:
+        console.warn(
+            "more than half of the labels are suspect: the evidence is weak rather than the labels "
+            "wrong; a pretrained network (--model) or a longer training sees more"
+        )
     if outcome["kept"]:
         console.say(f"decided  {counted(outcome['kept'], 'image')} not asked about again")
     if curves is not None:
