@@ -174,6 +174,12 @@ def test_features_of_a_file_are_found_by_id(photos: Path, tmp_path: Path) -> Non
         make_review(photos, tmp_path / "out", features=str(file))
 
 
+def test_features_of_a_bundle(photos: Path, tmp_path: Path) -> None:
+    bundle = Path(__file__).parents[1] / "golden" / "bundle_v1"
+    found = make_review(photos, tmp_path / "out", model=str(bundle))
+    assert f"features of {bundle}" in found["evidence"]
+
+
 @pytest.mark.slow
 def test_five_percent_of_flipped_labels_are_at_the_head_of_the_queue(
     shared_data: Path, tmp_path: Path

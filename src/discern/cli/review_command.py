@@ -9,18 +9,24 @@ import typer
 from discern.base.errors import ConfigError
 from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag, RunsFlag, make_request
 
+ModelFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="features of a run, bundle, or network with --weights; default: edges and colors of "
+        "the pixels",
+    ),
+]
+ClassesFlag = Annotated[
+    str | None, typer.Option("--classes", help="CSV that names a bare network's classes")
+]
+
 
 def review(
     data: Annotated[str, typer.Argument(help="as for train")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="features of a run, bundle, or network with --weights; "
-            "default: edges and colors of the pixels",
-        ),
-    ] = None,
+    model: ModelFlag = None,
+    classes: ClassesFlag = None,
     features: Annotated[
         str | None, typer.Option("--features", help="a file that `discern embed` wrote")
     ] = None,
@@ -59,8 +65,8 @@ def review(
     from discern.launch.worker_process import become_worker
 
     arguments = {
-        "data": data, "model": model, "features": features, "kfold": kfold, "out": out,
-        "split": split, "head": head, "threshold": threshold, "suspects": suspects,
+        "data": data, "model": model, "classes": classes, "features": features, "kfold": kfold,
+        "out": out, "split": split, "head": head, "threshold": threshold, "suspects": suspects,
         "curve": curve, "folds": folds, "seed": seed, "batch_size": batch_size, "runs": runs,
     }  # fmt: skip
     _check(arguments)
