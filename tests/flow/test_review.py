@@ -174,10 +174,13 @@ def test_features_of_a_file_are_found_by_id(photos: Path, tmp_path: Path) -> Non
         make_review(photos, tmp_path / "out", features=str(file))
 
 
-def test_features_of_a_bundle(photos: Path, tmp_path: Path) -> None:
+def test_a_network_passes_the_images_once(photos: Path, tmp_path: Path) -> None:
     bundle = Path(__file__).parents[1] / "golden" / "bundle_v1"
     found = make_review(photos, tmp_path / "out", model=str(bundle))
     assert f"features of {bundle}" in found["evidence"]
+    again = make_review(photos, tmp_path / "out", model=str(bundle))
+    assert "kept in" in again["evidence"]
+    assert found["queue"] == again["queue"]
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ from discern.worker.review_subject import ReviewSubject, review_subject, scan_to
 from discern.worker.scored_data import data_source, request_name
 from discern.workflows.review_files import ReviewContent, write_review
 
+FEATURES_FILE: Final = "features.parquet"
 _SHOWN: Final = 20
 
 
@@ -148,7 +149,7 @@ def _features(
             "a pretrained one, or `discern kfold` and --kfold, finds more."
         )
     return network_features(
-        opened, subject.manifest, subject.source,
+        opened, subject.manifest, subject.source, Path(given["out"]) / FEATURES_FILE,
         batch_size=given["batch_size"], workers=workers, amp_dtype=amp_dtype,
     )  # fmt: skip
 

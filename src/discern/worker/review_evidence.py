@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from discern.base.errors import ConfigError, DataError, ModelError
+from discern.base.errors import ConfigError, DataError
 from discern.compute.device import usable_cores
-from discern.data.feature_files import read_feature_table
+from discern.data.feature_files import FeatureTable, read_feature_table, write_feature_table
 from discern.data.images import Preprocess
 from discern.data.manifest import Head, Manifest
 from discern.data.sources import Source, load_resident
 from discern.data.table_files import Table, read_table
 from discern.track.run import runs_root
-from discern.training.frozen_features import extract_features
 from discern.training.material import FeedSettings, Material
 from discern.training.pixel_features import SIDE, pixel_features
+from discern.worker.embedding import POOLED, embed_split, model_hash
 from discern.worker.open_model import OpenedModel
 from discern.worker.out_of_memory import scoring_memory_told
 from discern.workflows.fold_tables import PREDICTIONS
@@ -50,15 +50,25 @@ def network_features(
     opened: OpenedModel,
     manifest: Manifest,
     source: Source,
+    file: Path,
     *,
     batch_size: int,
     workers: int | None = None,
     amp_dtype: torch.dtype | None = None,
 ) -> ReviewFeatures:
-    """What the network gives below its head, of every image in the order of the manifest.
+    """What the head of the network reads, of every image in the order of the manifest.
 
-    Raises ModelError where they are not finite, naming images.
+    Kept in `file`; found there, of the same network, they are not computed again (those of less
+    than full precision are). Raises ModelError where they are not finite, naming an image.
     """
+    words = f"of {opened.name}"
+    if amp_dtype is None and file.is_file():
+        table = read_feature_table(file)
+        there = set(table.ids.tolist())
+        same = table.origin.model_hash == model_hash(opened) and table.origin.layer == POOLED
+        if same and there.issuperset(manifest.ids.tolist()):
+            values = _rows_of(table, manifest)
+            return ReviewFeatures(values, f"{values.shape[1]} features {words}, kept in {file}")
     settings = FeedSettings(
         device=opened.device.torch_device,
         workers=usable_cores() if workers is None else workers,
@@ -66,20 +76,17 @@ def network_features(
         flip=False,
     )
     material = Material(manifest, source, opened.preprocess, settings)
-    told = scoring_memory_told(opened.name, opened.device, batch_size)
-    with told, material.evaluation_feed("all", batch_size) as feed:
-        found = extract_features(opened.model, feed, 1, amp_dtype=amp_dtype)[0]
-    values = found.reshape(len(manifest), -1).float().cpu().numpy()
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise ModelError(
-            f"the network gives features that are not finite for {len(bad)} of {len(values)} "
-            "images",
-            where=opened.name,
-            got=", ".join(source.name(int(row)) for row in bad[:_SHOWN]),
-            hint="are these its weights? --precision fp32 rules out overflow",
-        )
-    return ReviewFeatures(values, f"{values.shape[1]} features of {opened.name}")
+    with scoring_memory_told(opened.name, opened.device, batch_size):
+        table, _ = embed_split(opened, material, "all", batch_size, amp_dtype=amp_dtype)
+    if amp_dtype is None:
+        write_feature_table(file, table)
+    return ReviewFeatures(table.features, f"{table.features.shape[1]} features {words}")
+
+
+def _rows_of(table: FeatureTable, manifest: Manifest) -> NDArray[np.float32]:
+    places = {str(name): row for row, name in enumerate(table.ids)}
+    rows: NDArray[np.float32] = table.features[[places[name] for name in manifest.ids.tolist()]]
+    return rows
 
 
 def features_of_file(file: str, manifest: Manifest) -> ReviewFeatures:
@@ -88,8 +95,8 @@ def features_of_file(file: str, manifest: Manifest) -> ReviewFeatures:
     Raises DataError for images that are not in it.
     """
     table = read_feature_table(file)
-    places = {str(name): row for row, name in enumerate(table.ids)}
-    unknown = [row for row, name in enumerate(manifest.ids.tolist()) if name not in places]
+    there = set(table.ids.tolist())
+    unknown = [row for row, name in enumerate(manifest.ids.tolist()) if name not in there]
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(manifest)} images have no features",
@@ -97,10 +104,9 @@ def features_of_file(file: str, manifest: Manifest) -> ReviewFeatures:
             got=", ".join(str(manifest.locations.paths[row]) for row in unknown[:_SHOWN]),
             hint="make them anew: discern embed MODEL DATA --out FILE",
         )
-    rows = [places[name] for name in manifest.ids.tolist()]
     model = f" of {table.origin.model}" if table.origin.model else ""
     words = f"{table.features.shape[1]} features{model} in {file}"
-    return ReviewFeatures(table.features[rows], words)
+    return ReviewFeatures(_rows_of(table, manifest), words)
 
 
 def features_of_pixels(
