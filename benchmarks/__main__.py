@@ -28,6 +28,7 @@ NAMES = (
     "start_up",
     "head_stage",
     "fine_tune",
+    "index_search",
     "label_review",
 )
 _ON_DATA = (

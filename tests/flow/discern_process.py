@@ -23,7 +23,7 @@ QUICK = ("--model", "mlp", "--epochs", "1", "--device", "cpu", "--precision", "f
 # The commands that become a worker, which imports torch; the others start in no time.
 COMPUTES = {
     *("train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")),
-    *("calibrate", "thresholds", "review", "autolabel", "explain", "embed", "index"),
+    *("calibrate", "thresholds", "review", "autolabel", "explain", "embed", "index", "project"),
     "report",
 }
 

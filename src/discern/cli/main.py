@@ -26,6 +26,7 @@ from discern.cli.index_app import index_app
 from discern.cli.kfold_command import kfold
 from discern.cli.model_commands import models_app
 from discern.cli.options import build_command
+from discern.cli.project_command import project
 from discern.cli.report_command import report
 from discern.cli.review_command import review
 from discern.cli.runs_app import runs_app
@@ -88,6 +89,9 @@ app.command(
 )(capture)
 app.command("import", help="Read runs of Catalyst, lab, TensorBoard, timm, Ultralytics into ours.")(
     import_runs
+)
+app.command("project", help="Features as points: TensorBoard's projector, and coordinates.")(
+    project
 )
 app.command("doctor", help="What this machine has, and what to mend.")(doctor)
 app.add_typer(data_app, name="data", help="Look at data, split, pack, mend it.")

@@ -23,6 +23,7 @@ VERBS = {
     "review": "discern.worker.review:review_verb",
     "explain": "discern.worker.explanation:explanation_verb",
     "embed": "discern.worker.embedding:embedding_verb",
+    "project": "discern.worker.projection:projection_verb",
     "index-build": "discern.worker.index_verbs:build_verb",
     "index-check": "discern.worker.index_verbs:check_verb",
     "index-add": "discern.worker.index_verbs:add_verb",
