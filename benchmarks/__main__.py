@@ -30,6 +30,7 @@ NAMES = (
     "fine_tune",
     "index_search",
     "label_review",
+    "autolabel",
 )
 _ON_DATA = (
     "time_to_accuracy",
@@ -42,6 +43,7 @@ _ON_DATA = (
     "head_stage",
     "fine_tune",
     "label_review",
+    "autolabel",
 )
 
 

@@ -170,7 +170,7 @@ def autolabel(
     *,
     n_trials: int = 10,
     threshold: float = 0.95,
-    precision_target: float = 0.95,
+    precision_target: float = 0.9,
     mode: str = "copy",
     audit: int = 20,
     folds: int = 5,

@@ -74,7 +74,7 @@ def autolabel(
     runs: Annotated[str | None, _RUNS] = None,
     n_trials: Annotated[int, _TRIALS] = 10,
     threshold: Annotated[float, _THRESHOLD] = 0.95,
-    precision_target: Annotated[float, _TARGET] = 0.95,
+    precision_target: Annotated[float, _TARGET] = 0.9,
     mode: Annotated[str, _MODE] = "copy",
     audit: Annotated[int, _AUDIT] = 20,
     folds: Annotated[int, _FOLDS] = 5,

@@ -23,6 +23,12 @@ from discern.track.run import runs_root
 from discern.track.run_folder import clean_name
 from discern.track.run_lock import RunLock
 
+# Keys of the data section that would choose images, labels or splits otherwise.
+_NOT_GIVEN = (
+    *("val", "test", "labels", "classes", "overlay", "held_fold", "train_folds", "val_folds"),
+    *("test_folds", "n_folds", "folds", "source_args"),
+)
+
 
 def label_arguments(**given: Any) -> dict[str, Any]:
     """The arguments of the request, checked. Raises ConfigError."""
@@ -50,6 +56,14 @@ def label_place(request: Request) -> LabelHome:
     """Where the request's images and labels are. Raises ConfigError and DataError."""
     given = request.arguments
     config = resolve_request(request).config
+    for name in _NOT_GIVEN:
+        if getattr(config.data, name, None):
+            raise ConfigError(
+                "which images are used, and which are held out, is said by the two folders",
+                where=f"data.{name}",
+                got=getattr(config.data, name),
+                hint="leave it out",
+            )
     root = runs_root(given["runs"])
     clean = Path(given["data_clean"]).expanduser().absolute()
     raw = Path(given["data_raw"]).expanduser().absolute()

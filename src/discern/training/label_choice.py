@@ -52,17 +52,34 @@ class Precision:
 class LabelRule:
     """How logits become labels: `temperature`, and `thresholds` float64 [K] on probabilities.
 
-    `precision`: of the labels it gives to images that took no part in making it.
+    `passed`: bool [N], the held-out images that it would label; `precision`: how many of their
+    labels are right, each judged without it. `fresh_precision`: the same of those alone that no
+    earlier round would have labeled. Those that are left are harder, and raw images are, too.
     """
 
     temperature: float
     thresholds: Floats
+    passed: NDArray[np.bool_]
     precision: Precision
+    fresh_precision: Precision
+
+    @property
+    def expected(self) -> Precision:
+        """Of new labels: by fresh images, and by all where none of these passes."""
+        return self.fresh_precision if self.fresh_precision.count else self.precision
 
 
-def fit_rule(logits: Floats, targets: Codes, *, threshold: float, target: float) -> LabelRule:
+def fit_rule(
+    logits: Floats,
+    targets: Codes,
+    *,
+    threshold: float,
+    target: float,
+    fresh: NDArray[np.bool_] | None = None,
+) -> LabelRule:
     """The rule from held-out images: logits [N, K] of models that never saw them, targets [N].
 
+    `fresh`: bool [N], those that no earlier round would have labeled; default: all.
     `threshold`: on calibrated probabilities, the least of every class. `target`: the precision that
     each class is to have on these images. Its own estimate is cross-fitted: each image is judged
     by temperature and thresholds made without it. Raises DataError as `fit_temperature` does.
@@ -70,15 +87,21 @@ def fit_rule(logits: Floats, targets: Codes, *, threshold: float, target: float)
     found = cross_validated_temperature(logits, targets)
     stated = found.probabilities
     fold = stratified_folds(targets, min(FOLDS, len(targets)), 0)
-    right = count = 0
+    passed = np.zeros(len(targets), dtype=bool)
     for number in np.unique(fold):
         own, others = fold == number, fold != number
         made = class_thresholds(stated[others], targets[others], threshold, target)
-        passed = take(stated[own], made)
-        count += int(passed.sum())
-        right += int((stated[own].argmax(1) == targets[own])[passed].sum())
+        passed[own] = take(stated[own], made)
     whole = class_thresholds(stated, targets, threshold, target)
-    return LabelRule(found.temperature, whole, Precision(right, count))
+    right = stated.argmax(1) == targets
+    new = passed if fresh is None else passed & fresh
+    return LabelRule(
+        found.temperature,
+        whole,
+        passed,
+        Precision(int(right[passed].sum()), int(passed.sum())),
+        Precision(int(right[new].sum()), int(new.sum())),
+    )
 
 
 def class_thresholds(

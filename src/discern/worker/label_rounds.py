@@ -35,7 +35,10 @@ from discern.worker.label_trial import Trial, TrialOutcome
 NOTHING_LEFT = "nothing is left to label"
 NOTHING_PASSES = "nothing passes the thresholds"
 TOO_OFTEN_WRONG = "the precision of the labels is under the target"
+UNKNOWN = "no held-out image passes: the precision is unknown"
 TRIALS_DONE = "all trials are done"
+# What the ledger keeps of a round and `--json` does not print.
+_UNTOLD = ("labels", "withdrawn", "group", "held_passed")
 # So many digits of a probability survive another batch size; the ledger keeps no more.
 _DIGITS = 6
 
@@ -112,12 +115,19 @@ class LabelRounds:
             outcome.held_targets,
             threshold=self._rules.threshold,
             target=self._rules.precision,
+            fresh=~np.isin(outcome.held_ids, self._labeled_before()),
         )
         content = self._decide(number, folders, outcome, rule)
         self._tell(content, rule)
         self._ledger.append(ROUND, content)
         place = self._place
         carry_out(self._ledger, place.clean, place.raw, place.mode, self._console.warn)
+
+    def _labeled_before(self) -> list[str]:
+        """People's images that a round which stands would have labeled, had they been raw."""
+        state = self._ledger.state
+        stands = [c for c in state.rounds if c["round"] not in state.undone and c["labels"]]
+        return [name for content in stands for name in content["held_passed"]]
 
     def _decide(
         self, number: int, folders: LabelFolders, outcome: TrialOutcome, rule: LabelRule
@@ -131,7 +141,8 @@ class LabelRounds:
             label for label in standing(self._ledger)
             if label.id in content_row and classes[named[content_row[label.id]]] != label.tag
         ]  # fmt: skip
-        good = rule.precision.value is not None and rule.precision.value >= self._rules.precision
+        expected = rule.expected.value
+        good = expected is not None and expected >= self._rules.precision
         passed = take(stated, rule.thresholds) if good else np.zeros(len(raw), dtype=bool)
         rows = [
             row for row, name in enumerate(raw.ids.tolist())
@@ -140,7 +151,7 @@ class LabelRounds:
         labels = self._labels(number, folders, rows, [classes[n] for n in named[rows]],
                               stated.max(1)[rows].tolist())  # fmt: skip
         remaining = self._remaining(folders)
-        stop = None if good else TOO_OFTEN_WRONG
+        stop = None if good else TOO_OFTEN_WRONG if expected is not None else UNKNOWN
         if good and not rows:
             stop = NOTHING_PASSES
         return {
@@ -154,13 +165,15 @@ class LabelRounds:
                 name: round(float(value), _DIGITS)
                 for name, value in zip(classes, rule.thresholds, strict=True)
             },
-            "precision": rule.precision.record(),
+            "precision": rule.expected.record(),
+            "precision_of_all": rule.precision.record(),
             "before": remaining,
             "labeled": len(labels),
             "percent": round(100.0 * len(labels) / max(1, remaining), 2),
             "remaining": remaining - len(labels) + len(doubted),
             "labels": label_records(labels),
             "withdrawn": [{**r, "reason": NAMED_OTHERWISE} for r in label_records(doubted)],
+            "held_passed": sorted(outcome.held_ids[rule.passed].tolist()),
             "audit": draw_sample(labels, self._rules.audit, SEED),
             "stop": stop,
         }
@@ -189,7 +202,7 @@ class LabelRounds:
         say = self._console.say
         say(f"round    {content['round']}: temperature {rule.temperature:.3f}, thresholds "
             f"{rule.thresholds.min():.3f} to {rule.thresholds.max():.3f}")  # fmt: skip
-        say(f"  precision on held-out images {rule.precision}")
+        say(f"  precision of new labels, on held-out images: {rule.expected}")
         if content["withdrawn"]:
             say(f"  {counted(len(content['withdrawn']), 'label')} taken back: "
                 f"{NAMED_OTHERWISE}")  # fmt: skip
@@ -221,7 +234,7 @@ class LabelRounds:
             "status": "finished",
             "stop": reason,
             "rounds": [
-                {k: v for k, v in content.items() if k not in ("labels", "withdrawn", "group")}
+                {k: v for k, v in content.items() if k not in _UNTOLD}
                 | {"withdrawn": len(content["withdrawn"])}
                 for content in own
             ],

@@ -36,14 +36,14 @@ from discern.worker.open_model import OpenedModel, OpenRequest, open_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """`held_logits` [N, K] and `held_targets` [N] of people's images that no scoring model saw;
-
-    `raw_logits`: one [R, K] a model, of the raw images in order. `metrics`: the run's own.
+    """`held_logits` [N, K], `held_targets` and `held_ids` [N] of people's images that no scoring
+    model saw; `raw_logits`: one [R, K] a model, of the raw images in order. `metrics`: the run's.
     """
 
     run: str
     held_logits: NDArray[Any]
     held_targets: NDArray[np.int64]
+    held_ids: NDArray[np.str_]
     raw_logits: list[NDArray[Any]]
     metrics: dict[str, Any]
 
@@ -84,22 +84,22 @@ class TrainedTrial:
         for fold in (last, *others):
             manifest = trial_manifest(dealt, fold, labels, self.raw, val_share=share)
             runs[fold] = self._run(number, fold, manifest), manifest
-        raw, held, targets = [], [], []
-        for fold, (run, manifest) in runs.items():
+        raw, held, seen = [], [], []
+        for run, manifest in runs.values():
             opened = self._open(run, folders)
             logits = self.scorer.logits(opened, folders.human)
             codes = manifest.split[: len(folders.human)]
             unseen = ["test"] if self.cross_validated else ["test", "val"]
             rows = np.flatnonzero(np.isin(codes, [SPLITS.index(name) for name in unseen]))
             held.append(logits[rows])
-            targets.append(folders.human.targets[rows])
+            seen.append(rows)
             raw.append(self.scorer.logits(opened, folders.raw))
-            del fold
         main = runs[last][0]
         return TrialOutcome(
             run=main.id,
             held_logits=np.concatenate(held),
-            held_targets=np.concatenate(targets),
+            held_targets=folders.human.targets[np.concatenate(seen)],
+            held_ids=folders.human.ids[np.concatenate(seen)],
             raw_logits=raw,
             metrics=main.metrics,
         )

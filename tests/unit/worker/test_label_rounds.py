@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import discern
 from discern.base import files
 from discern.base.console import Console
 from discern.base.errors import ConfigError, Interrupted
@@ -27,6 +28,7 @@ from discern.worker.label_rounds import (
     NOTHING_PASSES,
     TOO_OFTEN_WRONG,
     TRIALS_DONE,
+    UNKNOWN,
 )
 from discern.worker.label_trial import TrialOutcome
 
@@ -51,10 +53,15 @@ def place(tmp_path):
 
 
 class NamesRead:
-    """In round r it is sure of the images numbered up to 2 r + 1; `wrong` names are mistaken."""
+    """In round r it is sure of the images numbered up to 2 r + 1; `wrong` names are mistaken.
 
-    def __init__(self, wrong=(), held_wrong=0, stop_at=None):
+    Of people's images the first `held_wrong` are mistaken; the first `late_wrong` from round 1 on,
+    and in round 0 it is unsure of them. `sure_to`: of no image numbered beyond.
+    """
+
+    def __init__(self, wrong=(), held_wrong=0, late_wrong=0, stop_at=None, sure_to=99):
         self.wrong, self.held_wrong, self.stop_at = wrong, held_wrong, stop_at
+        self.late_wrong, self.sure_to = late_wrong, sure_to
         self.learned = []
 
     def __call__(self, number, folders, labels):
@@ -64,15 +71,17 @@ class NamesRead:
         human = folders.human.targets
         held = np.where(np.eye(2)[human] > 0, 6.0, -6.0)
         held[: self.held_wrong] *= -1
+        held[: self.late_wrong] *= -1.0 if number else 0.1
         raw = []
         for path in folders.raw.locations.paths.tolist():
             name, _, count = Path(path).stem.partition("-")
-            sure = 6.0 if int(count) <= 2 * number + 1 else 0.3
+            sure = 6.0 if int(count) <= min(2 * number + 1, self.sure_to) else 0.3
             shown = CLASSES.index(name) ^ (Path(path).stem in self.wrong)
             raw.append([sure * (1 - 2 * shown), sure * (2 * shown - 1)])
         return TrialOutcome(
             run=f"clean/trial-{number}", held_logits=held, held_targets=human,
-            raw_logits=[np.array(raw).reshape(-1, 2)], metrics={"accuracy": 0.9},
+            held_ids=folders.human.ids, raw_logits=[np.array(raw).reshape(-1, 2)],
+            metrics={"accuracy": 0.9},
         )  # fmt: skip
 
 
@@ -131,11 +140,21 @@ def test_stop_rules(place, monkeypatch):
     assert doubtful["stop"] == TOO_OFTEN_WRONG
     assert doubtful["rounds"][0]["precision"]["value"] < 0.9
     assert (doubtful["rounds"][0]["labeled"], doubtful["labels"]) == (0, 4)
-    for number in (4, 5):
-        for name in CLASSES:
-            (place / "raw" / "all" / f"{name}-{number}.png").unlink()
-    last = label(place, NamesRead(), monkeypatch, threshold=1.0)
-    assert last["stop"] in (NOTHING_PASSES, TOO_OFTEN_WRONG)  # a probability of 1 is never stated
+    assert label(place, NamesRead(sure_to=-1), monkeypatch)["stop"] == NOTHING_PASSES
+    # A probability of 1 is never stated, not of people's images either.
+    assert label(place, NamesRead(), monkeypatch, threshold=1.0)["stop"] == UNKNOWN
+
+
+def test_new_labels_are_judged_by_images_that_no_round_labeled_before(place, monkeypatch):
+    """Two of people's images get sure in round 1 only, both wrongly: the other ten say nothing."""
+    trial = NamesRead(late_wrong=2)
+    outcome = label(place, trial, monkeypatch)
+    assert [r["labeled"] for r in outcome["rounds"]] == [4, 0]
+    told = outcome["rounds"][1]
+    assert told["precision"]["value"] == 0.0
+    assert 1 <= told["precision"]["count"] <= 2
+    assert told["precision_of_all"]["value"] > 0.5
+    assert outcome["stop"] == TOO_OFTEN_WRONG
 
 
 def test_an_audit_that_finds_mistakes_stops_and_takes_the_mistakes_back(place, monkeypatch):
@@ -207,6 +226,15 @@ def test_a_dry_run_writes_nothing(place):
     assert tree(place) == before
 
 
+def grown(clean):
+    """Every file but the entries, and the labels that these stand for.
+
+    Killed before its group has a record, the command begins another one, of another name.
+    """
+    kept = {name: data for name, data in tree(clean).items() if "entry-" not in name}
+    return kept, LabelLedger(clean / ".discern-autolabel").state.labels
+
+
 def killed_at(place, point):
     """Label in a child that kills itself before its write number `point`; gives whether it did."""
     child = os.fork()
@@ -235,7 +263,7 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(place, monkeypatch, tmp_path_
     for name in ("clean", "raw"):
         shutil.copytree(place / name, untouched / name)
     label(untouched, NamesRead(), monkeypatch)
-    expected = tree(untouched / "clean")
+    expected = grown(untouched / "clean")
     kills = 0
     for point in range(3, 63, 5):
         work = tmp_path_factory.mktemp("killed")
@@ -244,11 +272,22 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(place, monkeypatch, tmp_path_
         killed = killed_at(work, point)
         kills += killed
         outcome = label(work, NamesRead(), monkeypatch)
-        assert tree(work / "clean") == expected, f"killed before write {point}"
+        assert grown(work / "clean") == expected, f"killed before write {point}"
         assert outcome["labels"] == 12
         if not killed:
             break
     assert kills >= 6
+
+
+def test_the_function_of_the_package_does_the_same(place, monkeypatch):
+    monkeypatch.setattr(verb, "_trial", lambda *_: NamesRead())
+    outcome = discern.autolabel(
+        place / "raw", place / "clean", runs=place / "logs", folds=3, threshold=0.8
+    )
+    assert (outcome["stop"], outcome["labels"]) == (NOTHING_LEFT, 12)
+    with pytest.raises(ConfigError, match="two folders") as told:
+        discern.autolabel(place / "raw", place / "clean", data={"val": "digits"})
+    assert told.value.where == "data.val"
 
 
 def test_an_interrupted_round_is_gone_on_with(place, monkeypatch):
