@@ -17,7 +17,7 @@ from discern.training.metric_table import open_metrics
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.tag_scores import TagTable
 from discern.worker.data_scan import left_out_words
-from discern.worker.evaluation_parts import Evaluated, evaluation_parts
+from discern.worker.evaluation_parts import Evaluated, check_parts, evaluation_parts
 from discern.worker.evaluation_words import part_lines
 from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.report_content import evaluation_content, write_any_report
@@ -79,6 +79,7 @@ def evaluated(request: Request, console: Console) -> tuple[Evaluated, dict[str, 
     """Open the model, read the images and score them; gives what was scored, and `metrics`."""
     set_threads(request)
     opened = open_model(open_request(request))
+    check_parts(request, opened.heads)
     scoring = Scoring.of(request, opened)
     names = pair_value(request, "tracking.metrics", [])
     wanted, of_tags = open_metrics([(name, {}) for name in names], opened.heads)

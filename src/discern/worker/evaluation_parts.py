@@ -5,6 +5,7 @@ Each part is a plain JSON object, or None where it was not asked for or cannot b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -17,6 +18,7 @@ from discern.base.errors import ConfigError
 from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
 from discern.data.check import Gathered, gather_rows
+from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.data.leaks import MOST_COMPARED, ImageSet, Leaks, find_leaks
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.sources import open_source
@@ -26,7 +28,7 @@ from discern.training.calibration import (
     calibration_figures,
     cross_validated_temperature,
 )
-from discern.training.class_groups import group_table
+from discern.training.class_groups import group_names, group_table
 from discern.training.coverage import coverage_curve
 from discern.training.evaluate import Table
 from discern.training.material import Material
@@ -87,7 +89,6 @@ def evaluation_parts(done: Evaluated, console: Console) -> dict[str, Any]:
     leaks = _leaks(done, rows, seen, console)
     parts: dict[str, Any] = {"leak_free": None if leaks is None else _leak_free(done, leaks)}
     if table is None:
-        _refuse_of_heads(done)
         return parts
     return parts | {
         "answers": _answers(done, table),
@@ -100,13 +101,18 @@ def evaluation_parts(done: Evaluated, console: Console) -> dict[str, Any]:
     }
 
 
-def _refuse_of_heads(done: Evaluated) -> None:
+def check_parts(request: Request, heads: Sequence[HeadSpec]) -> None:
+    """Raises ConfigError for parts that a model of these heads cannot have, or an unread file."""
+    if is_plain(main_heads(heads)):
+        if request.arguments.get("groups") is not None:
+            group_names(heads[0].classes, read_groups(Path(request.arguments["groups"])))
+        return
     for name in ("stress", "tta", "groups", "slice_by"):
-        if done.asked(name):
+        if request.arguments.get(name):
             raise ConfigError(
                 "this is for a model of one head of one label an image",
                 where=f"--{name.replace('_', '-')}",
-                got=", ".join(done.tables),
+                got=", ".join(head.name for head in heads),
             )
 
 

@@ -386,6 +386,9 @@ def test_evaluation_in_full_tells_leaks_slices_calibration_groups_stress_and_vie
         evaluation(run, table, slice_by=["flash"])
     with pytest.raises(ConfigError, match="only a table"):
         evaluation(run, data, slice_by=["camera"])
+    groups.write_text("class,group\nblue,cold\n")
+    with pytest.raises(ConfigError, match="no group"):
+        evaluation(run, data, groups=str(groups))
 
 
 def test_report_of_a_run_is_written_anew_with_its_curves(trained: tuple[Run, Path]) -> None:
