@@ -55,14 +55,16 @@ def place(tmp_path):
 class NamesRead:
     """In round r it is sure of the images numbered up to 2 r + 1; `wrong` names are mistaken.
 
-    Of people's images the first `held_wrong` are mistaken; the first `late_wrong` from round 1 on,
-    and in round 0 it is unsure of them. `sure_to`: of no image numbered beyond.
+    Of people's images, too, and of the others it knows nothing: so each round has images to be
+    judged by. The first `held_wrong` of them are mistaken; the first `late_wrong` from round 1 on,
+    and in round 0 it is unsure of them. `sure_to`: of no raw image numbered beyond. `known`: of
+    people's images it is sure of all, from the first round on.
     """
 
-    def __init__(self, wrong=(), held_wrong=0, late_wrong=0, stop_at=None, sure_to=99):
+    def __init__(self, wrong=(), held_wrong=0, late_wrong=0, stop_at=None, sure_to=99, known=False):
         self.wrong, self.held_wrong, self.stop_at = wrong, held_wrong, stop_at
         self.late_wrong, self.sure_to = late_wrong, sure_to
-        self.learned = []
+        self.known, self.learned = known, []
 
     def __call__(self, number, folders, labels):
         if number == self.stop_at:
@@ -70,6 +72,9 @@ class NamesRead:
         self.learned.append(len(labels))
         human = folders.human.targets
         held = np.where(np.eye(2)[human] > 0, 6.0, -6.0)
+        stems = [Path(path).stem for path in folders.human.locations.paths.tolist()]
+        late = [stem.isdecimal() and int(stem) > 2 * number + 1 for stem in stems]
+        held[np.array(late) & (not self.known)] = 0.0
         held[: self.held_wrong] *= -1
         held[: self.late_wrong] *= -1.0 if number else 0.1
         raw = []
@@ -147,7 +152,7 @@ def test_stop_rules(place, monkeypatch):
 
 def test_new_labels_are_judged_by_images_that_no_round_labeled_before(place, monkeypatch):
     """Two of people's images get sure in round 1 only, both wrongly: the other ten say nothing."""
-    trial = NamesRead(late_wrong=2)
+    trial = NamesRead(late_wrong=2, known=True)
     outcome = label(place, trial, monkeypatch)
     assert [r["labeled"] for r in outcome["rounds"]] == [4, 0]
     told = outcome["rounds"][1]
@@ -155,6 +160,15 @@ def test_new_labels_are_judged_by_images_that_no_round_labeled_before(place, mon
     assert 1 <= told["precision"]["count"] <= 2
     assert told["precision_of_all"]["value"] > 0.5
     assert outcome["stop"] == TOO_OFTEN_WRONG
+
+
+def test_where_no_image_is_left_to_judge_new_labels_by_the_rounds_end(place, monkeypatch):
+    """All of people's images pass in round 0: they say nothing of the harder rest."""
+    outcome = label(place, NamesRead(known=True), monkeypatch)
+    assert [r["labeled"] for r in outcome["rounds"]] == [4, 0]
+    assert (None, 0) == tuple(outcome["rounds"][1]["precision"][k] for k in ("value", "count"))
+    assert outcome["rounds"][1]["precision_of_all"]["value"] == 1.0
+    assert outcome["stop"] == UNKNOWN
 
 
 def test_an_audit_that_finds_mistakes_stops_and_takes_the_mistakes_back(place, monkeypatch):
