@@ -28,6 +28,7 @@ NAMES = (
     "start_up",
     "head_stage",
     "fine_tune",
+    "embedding",
     "index_search",
     "label_review",
     "autolabel",
@@ -42,7 +43,9 @@ _ON_DATA = (
     "data_check",
     "head_stage",
     "fine_tune",
+    "embedding",
     "label_review",
+    "accuracy_curve",
     "autolabel",
 )
 

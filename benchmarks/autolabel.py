@@ -294,6 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autolabel", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of flowers12 and weights")
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first draw")
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--digits", type=int, default=0, help="draws of MNIST")
     parser.add_argument("--rounds", type=int, help="the same as --draws")
@@ -309,12 +310,12 @@ def main() -> int:
             kept = features_of(images / "train", weights) | features_of(images / "test", weights)
             record["flowers12"] = tell("flowers12", (
                 flowers_draw(images, kept, work / f"draw-{seed}", seed, given.trials)
-                for seed in range(given.rounds or given.draws)
+                for seed in range(given.first, given.first + (given.rounds or given.draws))
             ))  # fmt: skip
         if given.digits:
             record["mnist"] = tell("mnist", (
                 digits_draw(given.data, work / f"digits-{seed}", seed)
-                for seed in range(given.digits)
+                for seed in range(given.first, given.first + given.digits)
             ))  # fmt: skip
     print(json.dumps(record))
     return 0

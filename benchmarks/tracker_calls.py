@@ -1,7 +1,9 @@
-"""Calls of the tracker beside TensorBoard's writer and, where it is installed, MLflow's file store.
+"""Calls of the tracker beside TensorBoard's writer and, where installed, MLflow, Aim and labml.
 
 Each call stores one number of one series: ours by `tracker.add` and `tracker.save(step)` into a run
-folder, TensorBoard's by `SummaryWriter.add_scalar`, MLflow's by `log_metric`. `ten`: ten names
+folder, TensorBoard's by `SummaryWriter.add_scalar`, MLflow's by `log_metric` into its file store,
+Aim's by `Run.track` into its local repository, labml's by `tracker.add` and `tracker.save` with its
+file writer (its others print or send to a server). `ten`: ten names
 added for each save, a figure's share. Rounds of short loops take turns in one process; the median
 of the rounds counts, in wall time and in CPU time of all threads, so that what a background thread
 does is counted too. In the end what was stored is read back and compared.
@@ -37,7 +39,14 @@ from discern.track.metrics_log import read_series
 from discern.track.run import create_run
 
 STEPS = 300
-CALLS = {"ours": 20_000, "ten": 20_000, "tensorboard": 2_000, "mlflow": 500}
+CALLS = {
+    "ours": 20_000,
+    "ten": 20_000,
+    "tensorboard": 2_000,
+    "mlflow": 500,
+    "aim": 2_000,
+    "labml": 2_000,
+}
 # Goals: microseconds a scalar on a fast machine, and calls a second as ratios.
 GOAL_US, GOAL_TENSORBOARD, GOAL_MLFLOW = 1.0, 35.0, 250.0
 NAMES = [f"figure {number}" for number in range(10)]
@@ -144,6 +153,42 @@ def mlflow_loop(folder: Path) -> Callable[[int], None] | None:
     return loop
 
 
+def aim_loop(folder: Path) -> Callable[[int], None] | None:
+    """Aim's local repository; None where it is not installed."""
+    try:
+        import aim
+    except ImportError:
+        return None
+    run = aim.Run(repo=str(folder), log_system_params=False, system_tracking_interval=None)
+
+    def loop(calls: int) -> None:
+        for step in range(calls):
+            run.track(0.5, name="loss", step=step)
+
+    return loop
+
+
+def labml_loop(folder: Path) -> Callable[[int], None] | None:
+    """labml's file writer; None where it is not installed."""
+    try:
+        import labml.tracker
+        from labml import experiment, lab
+    except ImportError:
+        return None
+    folder.mkdir()
+    lab.configure({"path": str(folder), "experiments_path": str(folder / "logs")})
+    experiment.create(name="calls", writers={"file"}, disable_screen=True)
+    experiment.start()
+    add, save = labml.tracker.add, labml.tracker.save
+
+    def loop(calls: int) -> None:
+        for step in range(calls):
+            add("loss", 0.5)
+            save(step)
+
+    return loop
+
+
 def measure(folder: Path, rounds: int) -> dict[str, list[Spent]]:
     """Rounds of each loop by its name, the first of each left out."""
     board = SummaryWriter(str(folder / "board"))
@@ -153,9 +198,11 @@ def measure(folder: Path, rounds: int) -> dict[str, list[Spent]]:
             board.add_scalar("loss", 0.5, step)
 
     loops = {"ours": our_loop, "ten": our_ten, "tensorboard": tensorboard_loop}
-    other = mlflow_loop(folder / "mlflow")
-    if other is not None:
-        loops["mlflow"] = other
+    others = {"mlflow": mlflow_loop, "aim": aim_loop, "labml": labml_loop}
+    for name, make in others.items():
+        other = make(folder / name)
+        if other is not None:
+            loops[name] = other
     spent: dict[str, list[Spent]] = {name: [] for name in loops}
     with create_run(folder, "tracker", name="calls") as run:
         tracker.open_run(run)
@@ -194,7 +241,7 @@ def main() -> int:
             "wall": round(median[peer].wall / median["ours"].wall, 1),
             "cpu": round(median[peer].cpu / median["ours"].cpu, 1),
         }
-        for peer in ("tensorboard", "mlflow")
+        for peer in ("tensorboard", "mlflow", "aim", "labml")
         if peer in median
     }
     for peer, figures in ratios.items():

@@ -81,7 +81,7 @@ FLAGS: tuple[Flag, ...] = (
         "text",
         "review folder, or a version of its decisions",
         group="Data",
-        commands=("train", "eval"),
+        commands=("train", "eval", "embed"),
     ),
     Flag(
         "--img-size",

@@ -111,6 +111,7 @@ def scan_images(request: Request, console: Console) -> ScannedData:
         split=None,
         needs_labels=False,
         source_args=named_pairs(request, "data.source_args"),
+        overlay=pair_value(request, "data.overlay"),
     )
     with counting_bar(console, "reading images") as progress:
         scanned = scan_data(data, progress)

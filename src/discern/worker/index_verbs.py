@@ -14,6 +14,7 @@ from discern.base.names import counted
 from discern.config.request import Request
 from discern.data.feature_files import FeatureTable, join_feature_tables, read_feature_table
 from discern.workflows.index.image_index import Index
+from discern.workflows.index.index_files import changing_index
 
 _SHOWN = 20
 
@@ -71,17 +72,20 @@ def check_verb(request: Request, console: Console) -> int:
 def add_verb(request: Request, console: Console) -> int:
     """`index add DIR F...`."""
     given = request.arguments
-    index = _open(given["index"], console)
-    fresh = index.add(_features(given["features"], console))
-    return _changed(fresh, len(fresh) - len(index), given["index"], console)
+    table = _features(given["features"], console)
+    with changing_index(Path(given["index"])):
+        index = _open(given["index"], console)
+        fresh = index.add(table)
+        return _changed(fresh, len(fresh) - len(index), given["index"], console)
 
 
 def remove_verb(request: Request, console: Console) -> int:
     """`index remove DIR ID...`."""
     given = request.arguments
-    index = _open(given["index"], console)
-    fresh = index.remove(given["images"])
-    return _changed(fresh, len(fresh) - len(index), given["index"], console)
+    with changing_index(Path(given["index"])):
+        index = _open(given["index"], console)
+        fresh = index.remove(given["images"])
+        return _changed(fresh, len(fresh) - len(index), given["index"], console)
 
 
 def duplicates_verb(request: Request, console: Console) -> int:

@@ -230,7 +230,7 @@ def test_network_of_the_users_file_opens_for_the_run_that_names_it(
     [
         (lambda c: c.pop("discern"), "not a bundle of Discern"),
         (lambda c: c["discern"].update(version=99), "version"),
-        (lambda c: c["discern"].update(temperature=2.0), "temperature"),
+        (lambda c: c["discern"].update(temperature=0.0), "temperature"),
         (lambda c: c["discern"].pop("heads"), "lacks"),
         (lambda c: c["discern"]["preprocess"].pop("mean"), "lacks"),
         (lambda c: c["discern"]["preprocess"].update(channels=4), "lacks"),

@@ -6,8 +6,11 @@ steps; `rows.parquet`: which image each row is; `knn.safetensors`: the cells of 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,6 +79,21 @@ def write_index(folder: Path, index: IndexParts) -> None:
             "files": {name: hash_file(fresh / name) for name in names},
         }  # fmt: skip
         write_json(fresh / RECORD, record)
+
+
+@contextlib.contextmanager
+def changing_index(folder: Path) -> Iterator[None]:
+    """One at a time changes the index in `folder`: others wait, so that no change is lost.
+
+    The lock lies beside the folder, which each change replaces.
+    """
+    folder = folder.resolve()
+    if not folder.is_dir():  # the reader tells what is wrong
+        yield
+        return
+    with open(folder.with_name(f".{folder.name}.lock"), "wb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def read_index(folder: Path) -> IndexParts:
