@@ -66,6 +66,13 @@ def test_features_are_a_row_an_image_in_the_order_of_the_table(tmp_path: Path) -
     assert np.array_equal(features, api.embed(bundle, table).features)
 
 
+def test_a_split_that_the_data_lacks_is_the_one_that_training_draws(tmp_path: Path) -> None:
+    bundle, images = _bundle(tmp_path / "model"), _images(tmp_path / "images", 40)
+    tables = [api.embed(bundle, images, split=name) for name in ("train", "val", "test")]
+    assert [28, 6, 6] == [len(table) for table in tables]
+    assert 40 == len({one for table in tables for one in table.ids.tolist()})
+
+
 def test_a_layer_and_a_folder_without_classes(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path / "model")
     images = _images(tmp_path / "flat", classes=False)

@@ -46,6 +46,7 @@ from discern.worker.request_values import (
     scoring_precision,
     set_threads,
 )
+from discern.worker.scored_data import split_as_trained
 
 POOLED: Final = "features"  # what the head reads
 EVERY: Final = "all"
@@ -71,6 +72,8 @@ def embed_request(request: Request, console: Console) -> dict[str, Any]:
         find_layer(opened.model.network, layer)
     console.say(f"model    {opened.name}, on {opened.device}")
     scanned = scan_images(request, console)
+    if any(head.classes for head in scanned.manifest.heads):  # else nothing to draw it by
+        scanned = split_as_trained(scanned, given.get("split"), opened, console)
     split = _split(given.get("split"), scanned)
     batch = int(given.get("batch_size") or 64)
     with scoring_memory_told(opened.name, opened.device, batch):
@@ -272,5 +275,7 @@ def embed(model: OpenedModel, data: str, *, layer: str | None = None, batch_size
     """The features of `data` as a table: what `discern.embed` gives. Raises DiscernError."""
     request = Request(verb="embed", arguments={"data": data})
     scanned = scan_images(request, Console(quiet=True))
+    if any(head.classes for head in scanned.manifest.heads):
+        scanned = split_as_trained(scanned, split, model, Console(quiet=True))
     material = open_material(request, model, scanned)
     return embed_split(model, material, _split(split, scanned), batch_size, layer=layer)[0]

@@ -27,17 +27,27 @@ from discern.worker.request_values import named_pairs, pair_value
 
 def scan_scored(request: Request, opened: OpenedModel, console: Console) -> tuple[ScannedData, str]:
     """The images of an `eval` request under the model's class numbers, and the split to score."""
-    scanned = _scanned(request, opened, console)
     wanted = request.arguments.get("split")
-    if wanted in SPLITS and opened.scored.folds is not None:
-        held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
-        scanned = replace(scanned, manifest=held)
-        console.say(f"split    test is fold {opened.scored.folds.held}, held out in training")
-    elif wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
-        scanned = _with_drawn_split(scanned, opened.scored.split)
-        console.say(f"split    drawn as for training, seed {opened.scored.split.seed}")
+    scanned = split_as_trained(_scanned(request, opened, console), wanted, opened, console)
     scanned = _with_model_classes(scanned, opened, console)
     return scanned, _split(wanted, scanned.manifest.split)
+
+
+def split_as_trained(
+    scanned: ScannedData, wanted: str | None, opened: OpenedModel, console: Console
+) -> ScannedData:
+    """The same images; where `wanted` is a split that they do not come with, drawn as in training.
+
+    Of a model that a fold was held out of, test is that fold.
+    """
+    if wanted in SPLITS and opened.scored.folds is not None:
+        held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
+        console.say(f"split    test is fold {opened.scored.folds.held}, held out in training")
+        return replace(scanned, manifest=held)
+    if wanted in SPLITS and _drawable(wanted, scanned.manifest.split):
+        console.say(f"split    drawn as for training, seed {opened.scored.split.seed}")
+        return _with_drawn_split(scanned, opened.scored.split)
+    return scanned
 
 
 def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tuple[ScannedData, str]:
