@@ -71,6 +71,11 @@ def test_a_split_that_the_data_lacks_is_the_one_that_training_draws(tmp_path: Pa
     tables = [api.embed(bundle, images, split=name) for name in ("train", "val", "test")]
     assert [28, 6, 6] == [len(table) for table in tables]
     assert 40 == len({one for table in tables for one in table.ids.tolist()})
+    halves = tmp_path / "halves"
+    for number, name in enumerate(("train", "test")):
+        _images(halves / name, 40, seed=number)
+    tables = [api.embed(bundle, halves, split=name) for name in ("train", "val", "test")]
+    assert [36, 4, 40] == [len(table) for table in tables]
 
 
 def test_a_layer_and_a_folder_without_classes(tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def _scanned(request: Request, opened: OpenedModel, console: Console) -> Scanned
 
 
 def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
-    """Whether training would draw the split `wanted` from the images: it is not given."""
+    """Whether training would draw the split `wanted`: it is not given, or val is taken of it."""
     there = {name for code, name in enumerate(SPLITS) if (codes == code).any()}
-    return not there or (wanted == "val" and there == {"train", "test"})
+    return not there or (wanted in ("train", "val") and there == {"train", "test"})
 
 
 def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
