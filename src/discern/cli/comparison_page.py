@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from discern.base.errors import DiscernError
-from discern.base.page_style import STYLE
-from discern.data.check_page import POLICY, thumbnail_uri
+from discern.base.page_frame import whole_page
+from discern.data.check_page import thumbnail_uri
 from discern.data.images import Pixels
 from discern.track.paired_answers import PairedAnswers, PairedImage
 
@@ -47,16 +47,11 @@ def comparison_page(
             f"<section><h2>{title} ({len(images):,})</h2><p class='sub'>{note}{more}</p>{body}"
             "</section>"
         )
-    title = html.escape(f"{first} and {second}")
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<link rel='icon' href='data:,'>"
-        f"<title>{title}</title><style>{STYLE}\n{_OWN_STYLE}</style></head><body><main>"
-        + "\n".join(sections)
-        + "<footer>Written by Discern. All images: fixed.csv, broken.csv, still_wrong.csv"
-        "</footer></main></body></html>\n"
+    return whole_page(
+        f"{first} and {second}",
+        sections,
+        style=_OWN_STYLE,
+        footer="All images: fixed.csv, broken.csv, still_wrong.csv",
     )
 
 

@@ -17,13 +17,11 @@ import numpy as np
 
 from discern.base.errors import DataError
 from discern.base.files import write_text
-from discern.base.page_style import STYLE
+from discern.base.page_frame import page_section, whole_page
 from discern.data.check_findings import KINDS, SEVERITIES, UNREADABLE, CheckReport, Finding
 from discern.data.check_size_chart import sizes_svg
 from discern.data.images import Pixels, viewable
 
-# Nothing may be fetched and nothing run, whatever a class name or path holds.
-POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _THUMBNAIL: Final = 96
 # What one page shows at most; the JSON record has all. 360 pictures are about 1.5 MB.
 _GROUPS: Final = 24
@@ -93,32 +91,21 @@ def render_check_page(report: CheckReport) -> str:
     album = _Album(report)
     sections = [
         _headline(report),
-        _section("Findings", _findings(report), "Worst first."),
+        page_section("Findings", _findings(report), "Worst first."),
         *(_groups(report, album, *kind) for kind in _GROUP_KINDS),
-        _section("Cannot be read", _unreadable(report), "They are never trained on."),
-        _section("Out of the ordinary", _galleries(report, album)),
-        _section("Classes", _classes(report), "Images per class."),
-        _section("Sizes", sizes_svg(report.images.sizes), "Each dot is an image, in pixels."),
-        _section("Notes", _list(report.notes)),
+        page_section("Cannot be read", _unreadable(report), "They are never trained on."),
+        page_section("Out of the ordinary", _galleries(report, album)),
+        page_section("Classes", _classes(report), "Images per class."),
+        page_section("Sizes", sizes_svg(report.images.sizes), "Each dot is an image, in pixels."),
+        page_section("Notes", _list(report.notes)),
     ]
-    title = html.escape(f"Check of {report.source}")
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<link rel='icon' href='data:,'>"
-        f"<title>{title}</title><style>{STYLE}\n{_OWN_STYLE}</style></head><body><main>"
-        + "\n".join(section for section in sections if section)
-        + "<footer>Written by Discern. Nothing was changed or deleted. All findings: the JSON "
-        "record of <b>discern data check</b></footer></main></body></html>\n"
+    return whole_page(
+        f"Check of {report.source}",
+        sections,
+        style=_OWN_STYLE,
+        footer="Nothing was changed or deleted. All findings: the JSON record of "
+        "<b>discern data check</b>",
     )
-
-
-def _section(title: str, body: str, note: str = "") -> str:
-    if not body:
-        return ""
-    under = f"<p class='sub'>{note}</p>" if note else ""
-    return f"<section><h2>{title}</h2>{under}{body}</section>"
 
 
 def _headline(report: CheckReport) -> str:
@@ -197,7 +184,7 @@ def _groups(report: CheckReport, album: _Album, kind: str, title: str, note: str
         note += f" {number - len(found):,} shown above."
     if len(found) > _GROUPS:
         body += f"<p class='sub'>and {len(found) - _GROUPS:,} more groups</p>"
-    return _section(f"{title} ({number:,})", body, note)
+    return page_section(f"{title} ({number:,})", body, note)
 
 
 def _figure(report: CheckReport, album: _Album, row: int) -> str:

@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from discern.base.errors import ConfigError, ModelError
-from discern.base.names import did_you_mean
+from discern.base.errors import ModelError
 from discern.models.classifier import Classifier
+from discern.models.layer_outputs import caught, find_layer
 from discern.models.named_heads import packed_logits
 
 
@@ -43,7 +43,7 @@ class ActivationLayer:
         return placed.reshape(*placed.shape[:2], *self.grid)
 
 
-def find_layer(model: Classifier, images: Tensor, name: str | None = None) -> ActivationLayer:
+def find_map_layer(model: Classifier, images: Tensor, name: str | None = None) -> ActivationLayer:
     """The layer to look at: `name` as in `network.named_modules()`, else the last that maps.
 
     Of a transformer, by timm's record of it, the last block's output; where only the class token
@@ -52,12 +52,8 @@ def find_layer(model: Classifier, images: Tensor, name: str | None = None) -> Ac
     Raises ConfigError for a name that is none, ModelError if the layer, or no layer, gives a map.
     """
     network = model.network
-    modules = dict(network.named_modules())
-    if name is not None and name not in modules:
-        raise ConfigError(
-            "the network has no such layer", where="--layer", got=name,
-            hint=did_you_mean(name, list(modules)),
-        )  # fmt: skip
+    if name is not None:
+        find_layer(network, name)
     outputs = _outputs(model, images)
     wanted = [name] if name is not None else _candidates(network, outputs)
     flat = None
@@ -98,17 +94,11 @@ def _pass_back(
     model: Classifier, layer: ActivationLayer, images: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The layer's output and the gradient of the chosen logits by it."""
-    kept: list[Tensor] = []
-    module = model.network.get_submodule(layer.name)
-    handle = module.register_forward_hook(lambda _, __, output: kept.append(output))
-    try:
-        with torch.enable_grad():
-            # A frozen network has a gradient all the same, by way of its input.
-            logits = packed_logits(model(images.detach().clone().requires_grad_()))
-            chosen = logits.gather(1, places[:, None]).sum()
-            (gradient,) = torch.autograd.grad(chosen, [kept[-1]], allow_unused=True)
-    finally:
-        handle.remove()
+    with caught(model.network.get_submodule(layer.name)) as kept, torch.enable_grad():
+        # A frozen network has a gradient all the same, by way of its input.
+        logits = packed_logits(model(images.detach().clone().requires_grad_()))
+        chosen = logits.gather(1, places[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, [kept[-1]], allow_unused=True)
     activation = kept[-1].detach()
     return activation, torch.zeros_like(activation) if gradient is None else gradient
 

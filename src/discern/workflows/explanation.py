@@ -22,7 +22,7 @@ from discern.data.pixel_arrays import viewable
 from discern.exporting.forward import normalized
 from discern.exporting.predictor import ImageLike, Predictor, image_content, named_images
 from discern.models.named_heads import packed_logits
-from discern.workflows.class_activation import ActivationLayer, activation_maps, find_layer
+from discern.workflows.class_activation import ActivationLayer, activation_maps, find_map_layer
 
 # A pass keeps all activations for its gradient: ten times what prediction takes.
 PASS_IMAGES: Final = 16
@@ -94,8 +94,8 @@ def explain_images(
     """The explanation of each of `images`, in order; at most 16 are held decoded.
 
     `class_name`: the class asked about, by default each image's likeliest; `head`: the head, by
-    default the first. `layer`: as `find_layer`. With `on_bad_image="skip"` unreadable images go to
-    `problems`. Raises ConfigError for a class, head or layer that is not there, DataError for an
+    default the first. `layer`: as `find_map_layer`. With `on_bad_image="skip"` unreadable images go
+    to `problems`. Raises ConfigError for a class, head or layer that is not there, DataError for an
     unreadable image, ModelError for a network without maps or with an answer that is not finite.
     """
     if on_bad_image not in ("error", "skip"):
@@ -107,7 +107,7 @@ def explain_images(
     for names, batch in _batches(predictor, images, on_bad_image, problems):
         inputs = normalized(batch, predictor.preprocess, predictor.device)
         if chosen is None:
-            chosen = find_layer(predictor.model, inputs, layer)
+            chosen = find_map_layer(predictor.model, inputs, layer)
         yield from _explain_batch(predictor, chosen, asked, names, batch, inputs)
 
 

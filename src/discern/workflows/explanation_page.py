@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discern.base.files import write_bytes, write_text
-from discern.base.page_style import STYLE
+from discern.base.page_frame import whole_page
 from discern.workflows.explanation import Explanation
 
-# Nothing may be fetched from elsewhere and nothing run, whatever a name holds.
-_POLICY = "default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'"
 _OWN_STYLE = """
 .seen{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:24px 20px}
 .seen div{display:grid;grid-template-columns:1fr 1fr;gap:4px}
@@ -83,20 +81,20 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 def _page(model: str, rows: list[dict[str, Any]]) -> str:
     figures = "".join(_figure(row) for row in rows)
     layer = html.escape(rows[0]["layer"]) if rows else ""
-    title = html.escape(f"What {model} looked at")
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<link rel='icon' href='data:,'><title>{title}</title><style>{STYLE}\n{_OWN_STYLE}</style>"
-        f"</head><body><main><header><h1>{title}</h1><p class='sub'>Left: the image as the network "
-        "saw it, resized and cropped. Right: where the class was seen (Grad-CAM), each image on "
-        f"its own scale.<br>nothing<i class='ramp'></i>most &nbsp; layer <b>{layer}</b></p>"
+    title = f"What {model} looked at"
+    header = (
+        f"<header><h1>{html.escape(title)}</h1><p class='sub'>Left: the image as the network saw "
+        "it, resized and cropped. Right: where the class was seen (Grad-CAM), each image on its "
+        f"own scale.<br>nothing<i class='ramp'></i>most &nbsp; layer <b>{layer}</b></p>"
         "<p class='sub'>A map says where the network looked, not whether it was right to, and it is"
         " as coarse as its layer.</p></header>"
-        f"<section><div class='seen'>{figures}</div></section>"
-        "<footer>Written by Discern. The maps as numbers: explanations.json</footer>"
-        "</main></body></html>\n"
+    )
+    return whole_page(
+        title,
+        [header, f"<section><div class='seen'>{figures}</div></section>"],
+        style=_OWN_STYLE,
+        footer="The maps as numbers: explanations.json",
+        images="'self' data: file:",  # the pictures lie beside the page
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from discern.base.page_frame import page_section
 from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.images import Pixels
 from discern.exporting.csv_cells import csv_cell
@@ -22,7 +23,7 @@ from discern.exporting.folders import replaced_folder
 from discern.models.named_heads import layer_names
 from discern.training.scores import EvalTable, confusion_matrix
 from discern.training.tag_scores import TagTable, tag_confusion, tag_rows
-from discern.workflows.page_parts import percent, section
+from discern.workflows.page_parts import percent
 from discern.workflows.report import (
     MARKER,
     Points,
@@ -40,7 +41,7 @@ from discern.workflows.report_page import (
     folded,
     meter,
     pre,
-    whole_page,
+    report_page,
 )
 from discern.workflows.report_pictures import confusion_picture, curves_picture, tags_picture
 
@@ -127,7 +128,7 @@ def _write_head(
     write_json(
         folder / MARKER, {"version": 1, "title": title, "metrics": scores, "per_label": rows}
     )
-    page = whole_page(
+    page = report_page(
         title,
         [f"<header><h1>{html.escape(title)}</h1>{_hero(scores)}</header>", _labels(rows)],
         "report.json, per_label.csv, confusion.csv",
@@ -205,21 +206,21 @@ def render_joint_page(content: HeadsReportContent) -> str:
         f"<header><h1>{html.escape(content.title)}</h1>{warnings}{_hero(content.metrics)}</header>"
     )
     labels = [
-        section(f"Labels of {html.escape(head.name)}", _labels(tag_rows(table)))
+        page_section(f"Labels of {html.escape(head.name)}", _labels(tag_rows(table)))
         for head, _, table, _ in content.scored()
         if isinstance(table, TagTable)
     ]
     sections = [
         header,
-        section("Heads", _head_table(content), "Each has a page of its own."),
+        page_section("Heads", _head_table(content), "Each has a page of its own."),
         *labels,
-        section("Training", _curves(content), "By step."),
-        section("What was evaluated", facts_table(content.facts), half=bool(content.commands)),
-        section("Next", pre("\n".join(content.commands)), half=bool(content.facts)),
+        page_section("Training", _curves(content), "By step."),
+        page_section("What was evaluated", facts_table(content.facts), half=bool(content.commands)),
+        page_section("Next", pre("\n".join(content.commands)), half=bool(content.facts)),
         folded("Configuration", pre(content.config_text)),
         folded("Environment", facts_table(content.environment)),
     ]
-    return whole_page(content.title, sections, "report.json, predictions.csv, heads/")
+    return report_page(content.title, sections, "report.json, predictions.csv, heads/")
 
 
 def _hero(metrics: Mapping[str, Any]) -> str:

@@ -1,15 +1,6 @@
-"""Small pieces of HTML that the sections of a report are made of."""
+"""Figures as the sections of a report write them."""
 
 from __future__ import annotations
-
-
-def section(title: str, body: str, note: str = "", *, half: bool = False) -> str:
-    """A panel of the page; nothing without a body."""
-    if not body:
-        return ""
-    under = f"<p class='sub'>{note}</p>" if note else ""
-    kind = " class='half'" if half else ""
-    return f"<section{kind}><h2>{title}</h2>{under}{body}</section>"
 
 
 def percent(value: float, count: int) -> str:

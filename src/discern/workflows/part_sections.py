@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from discern.base.page_frame import page_section
 from discern.training.coverage import CoverageCurve, coverage_curve
 from discern.training.scores import EvalTable
-from discern.workflows.page_parts import percent, section
+from discern.workflows.page_parts import percent
 from discern.workflows.report_charts import confusion_svg
 
 PART_STYLE: Final = """
@@ -44,26 +45,26 @@ _SIDE, _LEFT, _TOP = (300, 150), 44, 8
 def part_sections(parts: Mapping[str, Any], table: EvalTable) -> list[str]:
     """A panel for each part that is there (see `ReportContent.parts`), and the coverage curve."""
     made = [
-        section(
+        page_section(
             "If it answers only what it is sure of",
             _coverage(table),
             "How many of its surest answers are right.",
             half=True,
         ),
-        section("Calibration", _calibration(parts.get("calibration")), half=True),
-        section("What it answers", _answers(parts.get("answers"))),
-        section(
+        page_section("Calibration", _calibration(parts.get("calibration")), half=True),
+        page_section("What it answers", _answers(parts.get("answers"))),
+        page_section(
             "Weakest slices",
             _slices(parts.get("slices"), table),
             "Parts of at least 10 images; the bar is the 95% interval, the gray line all images.",
         ),
-        section("Groups of classes", _groups(parts.get("groups"))),
-        section(
+        page_section("Groups of classes", _groups(parts.get("groups"))),
+        page_section(
             "Under stress",
             _stress(parts.get("stress")),
             "The same images, changed at the network's input size.",
         ),
-        section("Several views of each image", _views(parts.get("tta"))),
+        page_section("Several views of each image", _views(parts.get("tta"))),
     ]
     return [text for text in made if text]
 

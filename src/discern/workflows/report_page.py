@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from discern.base.errors import DiscernError
-from discern.base.page_style import STYLE
+from discern.base.page_frame import page_section, whole_page
 from discern.training.scores import (
     KEPT_CLASSES,
     Calibration,
@@ -21,7 +21,7 @@ from discern.training.scores import (
     most_confused_pairs,
     per_class,
 )
-from discern.workflows.page_parts import percent, section
+from discern.workflows.page_parts import percent
 from discern.workflows.part_sections import PART_STYLE, leak_words, part_sections
 from discern.workflows.report_charts import calibration_svg, confusion_svg, curves_html
 
@@ -40,7 +40,6 @@ _WEAKEST = 15
 _MATRIX = 100
 _BINS = 10
 # Nothing may be fetched and nothing run, whatever a class name or path holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _PANELS = (
     ("Loss", {"train/loss": "train", "val/loss": "val"}),
     ("Accuracy", {"train/accuracy": "train", "val/accuracy": "val"}),
@@ -51,37 +50,29 @@ _PANELS = (
 def render_page(content: ReportContent) -> str:
     """The page as HTML text."""
     many = len(content.table.classes) > _MATRIX
-    pairs = section("Most confused", _pairs(content, 20 if many else 8), half=not many)
+    pairs = page_section("Most confused", _pairs(content, 20 if many else 8), half=not many)
     sections = [
         _headline(content),
         pairs,
-        section("How sure it is", _sureness(content), half=not many),
+        page_section("How sure it is", _sureness(content), half=not many),
         *part_sections(content.parts, content.table),
-        section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
-        section("Classes", _class_table(content)),
-        "" if many else section("Confusion matrix", _matrix(content)),
-        section("Training", _curves(content), "By step."),
-        section("What was evaluated", facts_table(content.facts), half=bool(content.commands)),
-        section("Next", _commands(content), half=bool(content.facts)),
+        page_section("Worst mistakes", _mistakes(content), "Wrong answers with the highest loss."),
+        page_section("Classes", _class_table(content)),
+        "" if many else page_section("Confusion matrix", _matrix(content)),
+        page_section("Training", _curves(content), "By step."),
+        page_section("What was evaluated", facts_table(content.facts), half=bool(content.commands)),
+        page_section("Next", _commands(content), half=bool(content.facts)),
         folded("Configuration", pre(content.config_text)),
         folded("Environment", facts_table(content.environment)),
     ]
-    return whole_page(
+    return report_page(
         content.title, sections, "report.json, per_class.csv, confusion.csv, predictions.csv"
     )
 
 
-def whole_page(title: str, sections: Sequence[str], files: str) -> str:
+def report_page(title: str, sections: Sequence[str], files: str) -> str:
     """A page of `sections`, empty ones left out; `files` hold its figures."""
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<link rel='icon' href='data:,'>"
-        f"<title>{html.escape(title)}</title><style>{STYLE}{PART_STYLE}</style></head><body><main>"
-        + "\n".join(section for section in sections if section)
-        + f"<footer>Written by Discern. All figures: {files}</footer></main></body></html>\n"
-    )
+    return whole_page(title, sections, style=PART_STYLE, footer=f"All figures: {files}")
 
 
 def folded(title: str, body: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from discern.base.errors import DataError
-from discern.base.page_style import STYLE
-from discern.data.check_page import POLICY, thumbnail_uri
+from discern.base.page_frame import page_section, whole_page
+from discern.data.check_page import thumbnail_uri
 from discern.data.images import decode_image
 from discern.data.review_queue import QueueRow
 from discern.training.label_suspects import REASONS
@@ -40,29 +40,17 @@ def render_review_page(content: ReviewContent) -> str:
     """The page as HTML text; reads at most 200 images again for their thumbnails."""
     sections = [
         _headline(content),
-        _section("Queue", _queue(content), "The likeliest mistakes first: label, suggestion."),
-        _section("Reasons", _reasons(content)),
-        _section("Classes", _classes(content), "The hardest first, by images out of fold."),
+        page_section("Queue", _queue(content), "The likeliest mistakes first: label, suggestion."),
+        page_section("Reasons", _reasons(content)),
+        page_section("Classes", _classes(content), "The hardest first, by images out of fold."),
         _curves(content),
     ]
-    title = html.escape(f"Review of {content.name}")
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<link rel='icon' href='data:,'>"
-        f"<title>{title}</title><style>{STYLE}\n{_OWN_STYLE}</style></head><body><main>"
-        + "\n".join(section for section in sections if section)
-        + "<footer>Written by Discern. Nothing was changed. Decisions: <b>discern data decide</b>"
-        "</footer></main></body></html>\n"
+    return whole_page(
+        f"Review of {content.name}",
+        sections,
+        style=_OWN_STYLE,
+        footer="Nothing was changed. Decisions: <b>discern data decide</b>",
     )
-
-
-def _section(title: str, body: str, note: str = "") -> str:
-    if not body:
-        return ""
-    under = f"<p class='sub'>{note}</p>" if note else ""
-    return f"<section><h2>{title}</h2>{under}{body}</section>"
 
 
 def _headline(content: ReviewContent) -> str:
@@ -160,4 +148,4 @@ def _curves(content: ReviewContent) -> str:
         "Where more photos help: probes on growing parts, a band of one standard deviation over "
         "the folds. The gain by twice the images is a forecast."
     )
-    return _section("More photos", body, note)
+    return page_section("More photos", body, note)

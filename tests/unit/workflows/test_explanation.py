@@ -12,7 +12,7 @@ from discern.data.images import Preprocess
 from discern.exporting.predictor import Predictor
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import wrap_network
-from discern.workflows.class_activation import activation_maps, find_layer
+from discern.workflows.class_activation import activation_maps, find_map_layer
 from discern.workflows.explanation import explain_images
 from discern.workflows.explanation_page import ExplanationFolder
 
@@ -55,7 +55,7 @@ def test_a_network_of_averages_and_a_linear_layer_gives_the_class_activation_map
     net = Pooled().eval()
     images = torch.randn(4, 3, 33, 49)
     model = wrap_network(net, images)
-    layer = find_layer(model, images)
+    layer = find_map_layer(model, images)
     places = torch.tensor([0, 1, 2, 1])
     with torch.no_grad():
         maps = net.body(images)
@@ -82,7 +82,7 @@ def test_a_network_of_averages_and_a_linear_layer_gives_the_class_activation_map
 def test_the_layer_is_found_and_its_map_has_the_grid_of_the_image(name, arguments, expected, size):
     model = network(name, **arguments)
     images = torch.randn(2, 3, 64, 64)
-    layer = find_layer(model, images)
+    layer = find_map_layer(model, images)
     maps = activation_maps(model, layer, images, torch.tensor([1, 2]))
     assert expected in (None, layer.name)
     assert size in (None, tuple(maps.shape[1:]))
@@ -97,7 +97,7 @@ def test_maps_are_those_of_the_grad_cam_package(name):
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
     model = network(name)
     images = torch.randn(3, 3, 64, 64)
-    layer = find_layer(model, images)
+    layer = find_map_layer(model, images)
     with torch.no_grad():
         places = model(images).logits.argmax(1)
     found = activation_maps(model, layer, images, places).numpy()
