@@ -277,7 +277,7 @@ def graphs(draw):
 
 
 @pytest.mark.feature("LB-05", "LB-06")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs())
 def test_only_what_is_needed_is_computed_once_and_in_order(graph):
     needs, asked = graph

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.config.yaml_comments import commented_text
@@ -23,7 +23,6 @@ def test_a_comment_stands_behind_its_value():
     assert expected == text
 
 
-@settings(deadline=None)
 @given(st.dictionaries(KEYS, PLAIN, max_size=5))
 def test_text_reads_back_equal(value):
     comments = {(key,): "why" for key in value}

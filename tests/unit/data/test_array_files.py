@@ -142,7 +142,7 @@ def test_objects_are_never_unpickled(tmp_path):
     seed=st.integers(0, 99),
     names=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_images_and_labels_come_back(shape, seed, names, tmp_path_factory):
     draw = np.random.default_rng(seed)
     images = draw.integers(0, 256, shape, dtype=np.uint8)
@@ -155,7 +155,7 @@ def test_any_images_and_labels_come_back(shape, seed, names, tmp_path_factory):
 
 
 @given(data=st.binary(max_size=200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_other_bytes_are_an_error(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("npz") / "a.npz"
     path.write_bytes(data)

@@ -97,7 +97,7 @@ def test_what_is_no_numbering_is_refused(tmp_path, text):
 
 
 @given(names=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, unique=True))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_names_come_back_in_order(names, tmp_path_factory):
     names = list(dict.fromkeys(unicodedata.normalize("NFC", name) for name in names))
     path = tmp_path_factory.mktemp("index") / "n.json"
@@ -107,7 +107,7 @@ def test_any_names_come_back_in_order(names, tmp_path_factory):
 
 
 @given(data=st.binary(max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_other_bytes_are_an_error(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("index") / "n.json"
     path.write_bytes(data)

@@ -58,7 +58,7 @@ def test_near_pairs_are_those_of_comparing_all(distance):
     assert len(pairs) == len(_as_sets(pairs))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=12))
 def test_near_pairs_of_any_hashes(values):
     hashes = np.array(values, dtype=np.uint64)

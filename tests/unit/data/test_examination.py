@@ -28,7 +28,7 @@ def seed(kind, mode="RGB", **options):
     return stream.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_told_and_never_raise(data):
     found = examine(data, "image.jpg")
@@ -37,7 +37,7 @@ def test_any_bytes_are_told_and_never_raise(data):
     assert len(data) == found.size
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(FORMATS),
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=4),

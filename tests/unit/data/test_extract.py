@@ -504,9 +504,7 @@ def test_names_that_pass_the_check_are_apart_in_any_case(names):
     assert len(kept) == len(set(kept))
 
 
-@settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from(["a.tar", "a.tar.gz", "a.zip"]))
 def test_damaged_archives_give_our_own_errors_only(tmp_path, data, form):
     whole = bytearray(PACKERS[form]([*FILES.items(), ("x" * 120 + "/ü", b"long")]))

@@ -52,7 +52,7 @@ def test_units_join_along_chains_of_shared_values():
 
 
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=30), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_unit_numbers_follow_the_ids_not_the_rows(values, random):
     order = list(range(len(values)))
     random.shuffle(order)
@@ -63,7 +63,7 @@ def test_unit_numbers_follow_the_ids_not_the_rows(values, random):
 
 
 @given(many, st.integers(2, 6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_folds_of_single_images_have_each_class_within_one(counts, folds):
     targets = np.repeat(np.arange(len(counts)), counts)
     sizes = np.append(np.array(counts, float), 0)

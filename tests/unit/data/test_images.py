@@ -211,7 +211,7 @@ def test_crop_follows_the_published_rounding():
     crop_pct=st.sampled_from([1.0, 0.95, 0.875, 0.5]),
     channels=st.sampled_from([1, 3]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_fit_gives_the_size_asked_for(tall, wide, height, width, fit, crop_pct, channels):
     got = fit_image(
         noise(tall, wide, channels),

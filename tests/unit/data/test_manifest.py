@@ -99,7 +99,7 @@ def test_file_gives_the_same_manifest(form, tmp_path):
         unique=True,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_class_name_survives_the_file(form, names, tmp_path_factory):
     head = Head("label", "single", tuple(names), np.arange(len(names)))
     paths = [f"{number}.jpg" for number in range(len(names))]
@@ -136,7 +136,7 @@ def several_heads(draw):
 
 @pytest.mark.parametrize("form", FORMS)
 @given(heads=several_heads())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_heads_survive_the_file(form, heads, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
     count = len(heads[0].targets)

@@ -71,7 +71,7 @@ def test_equal_names_are_kept_apart_by_the_name_of_the_set(two_sets):
         max_size=4,
     )
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_nobody_is_lost_and_labels_stay(sets):
     parts = [data_set(f"s{n}", row, sorted(set(row))) for n, row in enumerate(sets)]
     merged, _ = merge_data(parts)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.base.errors import ConfigError, DataError
@@ -287,7 +287,6 @@ def test_number_has_both_of_its_halves(tmp_path):
     assert [str(2 << 64 | 1)] == list_records(tmp_path / "a.rec").locations.paths.tolist()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=9), st.lists(st.sampled_from([MAGIC, b"a", b"abcd"]), max_size=9))
 def test_image_comes_back_out_of_its_span(front, pieces):
     image = front + b"".join(pieces)

@@ -1,7 +1,7 @@
 """`.idx` and `.lst` files: their bytes, rebuilding an index, one that disagrees, lists as data."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.base.errors import DataError
@@ -63,7 +63,6 @@ def test_index_of_a_cut_file_is_not_written(tmp_path):
     assert not idx.exists()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64), st.integers(0, 2**40))))
 def test_index_comes_back(tmp_path_factory, entries):
     path = tmp_path_factory.mktemp("index") / "a.idx"
@@ -136,7 +135,6 @@ def test_bytes_of_a_name_that_is_not_utf8_survive(tmp_path):
     assert data == format_list(read_list(tmp_path / "a.lst").rows)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

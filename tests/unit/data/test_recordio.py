@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -130,7 +130,6 @@ def test_record_of_half_a_gigabyte_is_refused():
         encode_record(bytes(1 << 29))  # zeros that are never touched cost no memory
 
 
-@settings(deadline=None)
 @given(st.lists(RICH, max_size=6))
 def test_records_come_back_whatever_they_hold(payloads):
     stream = io.BytesIO()
@@ -157,7 +156,6 @@ def parts_by_hand(data, place):
         yield MAGIC
 
 
-@settings(deadline=None)
 @given(st.lists(RICH, min_size=1, max_size=6), st.integers(0, 200))
 def test_seeking_finds_the_next_record_from_anywhere(payloads, position):
     data = b"".join(encode_record(payload) for payload in payloads)

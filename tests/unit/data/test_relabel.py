@@ -250,7 +250,7 @@ def test_overlay_file_applies_and_takes_back(form, tmp_path):
         st.tuples(st.integers(0, 11), st.sampled_from([*CLASSES, "new", None])), max_size=12
     ),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_change_can_be_taken_back(old, wanted, tmp_path_factory):
     data = manifest(labels=old)
     asked = {row: label for row, label in wanted if row < len(old)}

@@ -72,7 +72,7 @@ def data_sets(draw):
 
 @pytest.mark.parametrize("plan", PLANS)
 @given(data=data_sets(), random=st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_nobody_is_lost_or_twice_and_the_order_of_rows_is_irrelevant(plan, data, random):
     try:
         result, report = resplit(data, plan)
@@ -97,7 +97,7 @@ def test_nobody_is_lost_or_twice_and_the_order_of_rows_is_irrelevant(plan, data,
 
 @pytest.mark.parametrize("plan", PLANS)
 @given(data=data_sets())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_what_belongs_together_is_never_cut(plan, data):
     try:
         result, _ = resplit(data, plan)
@@ -164,7 +164,7 @@ def test_groups_are_whole_and_shares_near():
 
 
 @given(st.lists(st.integers(2, 60), min_size=2, max_size=5), st.integers(2, 7), st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_each_fold_has_its_share_of_each_class_within_one_image(sizes, folds, seed):
     data = manifest(np.repeat(np.arange(len(sizes)), sizes))
     if len(data) < folds:

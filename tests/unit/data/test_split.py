@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discern.base.errors import DataError
@@ -25,7 +25,6 @@ def unsplit(targets):
 
 
 @given(sizes, st.integers(0, 5))
-@settings(deadline=None)
 def test_each_class_gives_its_share_to_each_split(counts, seed):
     ids, targets = images(counts)
     outcome = complete_split(ids, targets, CLASSES, unsplit(targets), SplitRule(seed=seed))
@@ -40,7 +39,6 @@ def test_each_class_gives_its_share_to_each_split(counts, seed):
 
 
 @given(sizes, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_order_of_the_images_does_not_matter(counts, random):
     ids, targets = images(counts)
     order = list(range(len(ids)))

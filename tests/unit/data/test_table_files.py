@@ -18,7 +18,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 @pytest.mark.parametrize("form", FORMS)
 @given(rows=st.lists(st.tuples(CELL, st.none() | CELL), min_size=1, max_size=5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_text_survives_the_file(form, rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("tables") / f"t{form}"
     columns = {"path": [row[0] for row in rows], "a label": [row[1] for row in rows]}
@@ -27,7 +27,7 @@ def test_any_text_survives_the_file(form, rows, tmp_path_factory):
 
 
 @given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rows_between_single_quotes_come_back(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "t.csv"
     stream = io.StringIO(newline="")
@@ -43,7 +43,7 @@ def test_rows_between_single_quotes_come_back(rows, tmp_path_factory):
     data=st.binary(max_size=60)
     | st.text(alphabet='{}[]":,;\t\n\r\0a1\\', max_size=40).map(str.encode)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_a_table_or_a_told_error(form, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("bytes") / f"t{form}"
     path.write_bytes(data)

@@ -47,7 +47,7 @@ def cat_and_dog(path):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     samples=st.lists(
         st.tuples(st.binary(max_size=1500), st.one_of(st.none(), st.binary(max_size=600))),
@@ -249,7 +249,7 @@ def test_hostile_label_files_are_named(tmp_path, name, data):
     assert f"{path}:{name}" == error.value.where
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     images=st.lists(
         st.builds(

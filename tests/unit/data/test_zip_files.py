@@ -178,9 +178,7 @@ def test_zip_of_more_than_65535_entries_is_read(write_zip):
     assert 66_000 == len(listing)
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from(METHODS))
 def test_damaged_zips_give_our_own_errors_only(write_zip, data, method):
     path = write_zip(MEMBERS, method)

@@ -100,7 +100,7 @@ def test_frame_over_the_limit_of_pixels_is_left_to_pillow():
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_rows": 1}, {}])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_part_has_pillows_values(mode, options, subsampling, size, data):
     encoded = jpeg(photo(*size, mode), subsampling=subsampling, **options)
     top = data.draw(st.integers(0, size[0] - 1))

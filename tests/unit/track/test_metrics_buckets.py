@@ -23,7 +23,7 @@ def test_lowest_and_highest_of_each_stretch():
     assert [5, 5] == found.counts.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     points=st.lists(st.tuples(st.integers(0, 2**63 - 1), st.floats(width=64)), max_size=80),
     most=st.integers(1, 40),

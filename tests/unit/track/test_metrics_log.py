@@ -55,7 +55,7 @@ def write_three_series(folder: Path, count: int = 30) -> None:
                 log.flush()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=points, cuts=st.sets(st.integers(0, 60), max_size=4))
 def test_every_point_comes_back_in_order(tmp_path_factory, rows, cuts):
     folder = tmp_path_factory.mktemp("m")
@@ -74,7 +74,7 @@ def test_every_point_comes_back_in_order(tmp_path_factory, rows, cuts):
     assert expected == as_lists(folder)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     events=st.lists(
         st.one_of(

@@ -298,9 +298,7 @@ _PLAIN = st.recursive(
 _NAMES = ("status", "attempt", "attempts", "metrics", "created", "config", "experiment", "tags")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=st.dictionaries(st.sampled_from(_NAMES), _PLAIN), notes=_PLAIN)
 def test_any_record_gives_a_row(tmp_path, record, notes):
     folder = tmp_path / "runs" / "project" / "run"

@@ -35,7 +35,7 @@ from discern.training.objectives import cross_entropy
 from discern.training.step import StepRules, TrainState, train_step
 
 # A busy machine makes single examples slow.
-UNHURRIED = settings(deadline=None, max_examples=60)
+UNHURRIED = settings(max_examples=60)
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,))
 RULES = StepRules(objective=cross_entropy(), device=CPU)

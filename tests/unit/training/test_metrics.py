@@ -27,7 +27,7 @@ from discern.training.metric_table import (
 from discern.training.scores import accuracy, per_class, table_from_logits
 
 # A busy machine makes single examples slow.
-UNHURRIED = settings(deadline=None, max_examples=60)
+UNHURRIED = settings(max_examples=60)
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 AVERAGES = ["macro", "micro", "weighted"]
 

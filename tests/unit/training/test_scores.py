@@ -108,7 +108,7 @@ def test_no_mistake_gives_no_pair():
     assert scores.most_confused_pairs(table) == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_wilson_interval_equals_scipy(count, share, confidence):
     correct = round(count * share)
