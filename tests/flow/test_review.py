@@ -184,6 +184,7 @@ def test_a_network_passes_the_images_once(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 720 photos pass a network, on a busy machine
 def test_five_percent_of_flipped_labels_are_at_the_head_of_the_queue(
     shared_data: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from discern.base.errors import ConfigError, DataError
 from discern.base.seeds import derive_seed
+from discern.data.label_origin import labeled_by_models
 from discern.data.manifest import NO_SPLIT, Manifest
 from discern.data.resplit import SplitPlan, resplit
 from discern.data.split import TEST, TRAIN
@@ -55,8 +56,9 @@ def hold_out_fold(manifest: Manifest, rule: FoldRule) -> FoldedData:
     """Deal the images to folds, unless a column did, and hold one out.
 
     Images of one group (the column `group`) and of equal bytes stay together; every class is spread
-    evenly. Raises DataError for a column that gives no usable folds or a class of too few images,
-    ConfigError for a fold that is not there.
+    evenly. What models labeled is in train whichever fold is held out. Raises DataError for a
+    column that gives no usable folds or a class of too few images, ConfigError for a fold that is
+    not there.
     """
     folded = (
         _given_folds(manifest, rule) if manifest.fold is not None else _drawn_folds(manifest, rule)
@@ -76,7 +78,8 @@ def hold_out_fold(manifest: Manifest, rule: FoldRule) -> FoldedData:
         )
     fold = np.asarray(folded.manifest.fold)
     codes = np.full(len(manifest), TEST, dtype=np.int8)
-    others = np.flatnonzero(np.not_equal(fold, rule.held)).astype(np.int64)
+    learned = labeled_by_models(manifest.origin, len(manifest))
+    others = np.flatnonzero(np.not_equal(fold, rule.held) | learned).astype(np.int64)
     part = folded.manifest.select(others)
     inner, report = resplit(
         replace(part, split=np.full(len(part), TRAIN, dtype=np.int8)),

@@ -29,6 +29,7 @@ from discern.data.folds import (
     take_counts,
 )
 from discern.data.label_columns import missing_rows
+from discern.data.label_origin import kept_note, labeled_by_models
 from discern.data.manifest import NO_SPLIT, SPLITS, Head, Manifest
 from discern.data.split import LEAST_PER_CLASS, TEST, TRAIN, VAL, held_counts
 from discern.data.split_plan import SplitPlan, SplitReport
@@ -44,7 +45,8 @@ def resplit(
     """A new manifest with the splits or folds of `plan`, by the first head's classes.
 
     `clusters`: int [N], near duplicates that stay together, negative for none. Unlabeled images go
-    to train by shares, to a fold by folds, and to no split by counts. Raises DataError for a class
+    to train by shares, to a fold by folds, and to no split by counts. What models labeled is dealt
+    to folds, and of splits in train with what belongs with it. Raises DataError for a class
     with too few images, ConfigError for a plan that does not fit the data.
     """
     cluster_key = None if clusters is None else np.asarray(clusters)
@@ -57,9 +59,13 @@ def resplit(
     units = find_units(manifest.ids, plan.seed, keys)
     notes: list[str] = []
     codes, fold = manifest.split.copy(), np.full(len(manifest), -1, dtype=np.int32)
-    free = _follow_kept(codes, units, plan, notes)
+    learned = labeled_by_models(manifest.origin, len(manifest))
+    free = _follow_kept(codes, units, plan, learned & (plan.way != "folds"), notes)
     if not len(free):
-        raise DataError("no image is left to split", got=f"kept: {', '.join(plan.keep)}")
+        raise DataError(
+            "no image is left to split",
+            got=f"kept: {', '.join(plan.keep)}" if plan.keep else "labels of models alone",
+        )
     part, own = manifest, units
     if len(free) < len(manifest):
         part = manifest.select(free)
@@ -69,8 +75,11 @@ def resplit(
         fold[free] = dealt.folds(notes)
         if plan.val_folds or plan.test_folds:
             codes[free] = _codes_of_folds(fold[free], plan)
+            codes[learned] = TRAIN
     else:
         codes[free] = dealt.shares(notes) if plan.way == "shares" else dealt.counts(notes)
+    if learned.any() and (codes[learned] == TRAIN).all():
+        notes.append(kept_note(int(learned.sum())))
     left_out = codes == _LEFT_OUT
     result = replace(
         manifest,
@@ -79,24 +88,34 @@ def resplit(
     )
     if left_out.any():
         result = result.select(np.flatnonzero(~left_out).astype(np.int64))
+    return result, _report(result, plan, units, dropped, int(left_out.sum()), notes)
+
+
+_LEFT_OUT = -2
+
+
+def _report(
+    result: Manifest,
+    plan: SplitPlan,
+    units: Units,
+    dropped: dict[str, int],
+    left_out: int,
+    notes: list[str],
+) -> SplitReport:
     several = units.sizes[units.sizes > 1]
-    report = SplitReport(
+    return SplitReport(
         plan=plan,
         images=len(result),
         counts=_counts(result, plan),
         folds=_fold_counts(result) if plan.way == "folds" else {},
         sizes=_sizes(result),
         dropped=dropped,
-        left_out=int(left_out.sum()),
+        left_out=left_out,
         together=int(several.sum()),
         units=len(several),
         largest=int(several.max(initial=0)),
         notes=tuple(notes),
     )
-    return result, report
-
-
-_LEFT_OUT = -2
 
 
 def _drop_small_classes(
@@ -164,10 +183,18 @@ def group_values(manifest: Manifest, name: str) -> NDArray[Any]:
 
 
 def _follow_kept(
-    codes: NDArray[np.int8], units: Units, plan: SplitPlan, notes: list[str]
+    codes: NDArray[np.int8],
+    units: Units,
+    plan: SplitPlan,
+    learned: NDArray[np.bool_],
+    notes: list[str],
 ) -> NDArray[np.int64]:
-    """Rows free to be split. What belongs with a kept image takes its split, in `codes`."""
-    kept = np.isin(codes, [SPLITS.index(name) for name in plan.keep])
+    """Rows free to be split. What belongs with a kept image takes its split, in `codes`.
+
+    `learned`, bool [N], are kept in train.
+    """
+    codes[learned] = TRAIN
+    kept = np.isin(codes, [SPLITS.index(name) for name in plan.keep]) | learned
     if not kept.any():
         return np.arange(len(codes), dtype=np.int64)
     of_unit = np.full(len(units), NO_SPLIT, dtype=np.int8)

@@ -36,9 +36,9 @@ from discern.data.label_columns import (
     match_columns,
     missing_rows,
     same_column,
-    split_strata,
 )
 from discern.data.label_decisions import apply_decisions, read_decisions
+from discern.data.label_origin import draw_splits, scored_on_models
 from discern.data.label_spec import LabelChoice
 from discern.data.listing import Listing, join_column
 from discern.data.manifest import (
@@ -51,7 +51,7 @@ from discern.data.manifest import (
     unique_ids,
 )
 from discern.data.scan_summary import ScanReport, summarize
-from discern.data.split import LEAST_PER_CLASS, SplitRule, complete_split
+from discern.data.split import LEAST_PER_CLASS, SplitRule
 from discern.data.ways_in import WayIn, list_manifest, list_source
 
 __all__ = [
@@ -162,10 +162,7 @@ def scan_data(request: DataRequest, progress: Progress | None = None) -> Scanned
         if request.folds is not None:
             manifest, note = split_by_folds(manifest, request.folds)
             notes.append(note)
-        given = manifest.split != NO_SPLIT
-        drawn = manifest.split == _CODES["train"] if given.any() else ~given
-        numbers, names = split_strata(manifest.heads, drawn)
-        outcome = complete_split(manifest.ids, numbers, names, manifest.split, request.split)
+        outcome = draw_splits(manifest, request.split)
         manifest = manifest.with_split(outcome.codes)
         reported, random = outcome.reported, outcome.random
         notes += outcome.notes
@@ -275,7 +272,7 @@ def _class_notes(classes: tuple[str, ...]) -> list[str]:
 
 
 def _overlaps(manifest: Manifest) -> list[str]:
-    """What is scored should not have been learned: images of equal content in train and beyond."""
+    """What is scored should be unseen, and labeled by people."""
     digests = np.array([name.partition("-")[0] for name in manifest.ids.tolist()])
     trained = digests[manifest.positions("train")]
     found = []
@@ -286,7 +283,7 @@ def _overlaps(manifest: Manifest) -> list[str]:
             found.append(
                 f"{shared} of {len(held)} {split} images are in train, too: scores are too good"
             )
-    return found
+    return found + scored_on_models(manifest)
 
 
 def _check_trainable(manifest: Manifest, first: Listing) -> list[str]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from discern.base.errors import DataError
 from discern.data.class_index import find_class_index, name_classes, read_class_index
 from discern.data.label_columns import LabelColumn
+from discern.data.label_origin import origin_column
 from discern.data.label_spec import LabelChoice, LabelSpec, read_label_specs
 from discern.data.listing import SPLIT_FOLDERS, Fault, Listing
 from discern.data.manifest import NO_SPLIT, Locations
@@ -75,6 +76,7 @@ def list_table(
         fold=_folds(_column(columns, "fold", specs), path),
         group=_groups(_column(columns, "group", specs)),
         weight=_weights(_column(columns, "weight", specs), path),
+        origin=origin_column(_column(columns, "origin", specs)),
         notes=notes,
         faults=tuple(faults),
     )

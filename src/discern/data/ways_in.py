@@ -27,6 +27,7 @@ from discern.data.folder_tables import list_table_folder
 from discern.data.folders import ImageTree, link_notes, list_folder, walk_images
 from discern.data.headless_tables import is_headless, list_headless
 from discern.data.label_columns import LabelColumn
+from discern.data.label_origin import mark_grown_folder
 from discern.data.label_spec import LabelChoice
 from discern.data.listing import SPLIT_FOLDERS, SUFFIXES, Listing, in_split, join_listings
 from discern.data.manifest import Manifest
@@ -224,7 +225,7 @@ def _list_folder(path: Path, way: WayIn, progress: Progress | None) -> Listing:
     )
     if table is not None:
         return table
-    listing = list_folder(path, tree, lenient=way.lenient)
+    listing = mark_grown_folder(list_folder(path, tree, lenient=way.lenient))
     beside = [entry.name for entry in sorted(path.iterdir()) if _is_container(entry)]
     if beside:
         note = f"beside the images, not read: {', '.join(beside[:5])}"

@@ -11,6 +11,7 @@ from discern.base.console import Console
 from discern.base.names import counted
 from discern.config.request import Request
 from discern.data.head_spec import HeadSpec
+from discern.data.label_origin import by_models_words, labeled_by_models
 from discern.training.evaluate import Table
 from discern.training.joint_scores import joint_record
 from discern.training.metric_table import open_metrics
@@ -19,7 +20,7 @@ from discern.training.tag_scores import TagTable
 from discern.worker.data_scan import left_out_words
 from discern.worker.evaluation_parts import Evaluated, check_parts, evaluation_parts
 from discern.worker.evaluation_words import part_lines
-from discern.worker.open_model import OpenedModel, open_model
+from discern.worker.open_model import open_model
 from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import open_request, pair_value, set_threads
 from discern.worker.scored_data import data_source, scan_scored
@@ -46,7 +47,7 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     seconds = time.monotonic() - started
     parts = evaluation_parts(done, console)
     out = request.arguments.get("out")
-    warnings = _warnings(request, opened, done.split)
+    warnings = _warnings(request, done)
     for text in warnings:
         console.warn(text)
     if out is not None:
@@ -103,11 +104,18 @@ def evaluated(request: Request, console: Console) -> tuple[Evaluated, dict[str, 
     return done, {"split": split, **record}
 
 
-def _warnings(request: Request, opened: OpenedModel, split: str) -> tuple[str, ...]:
+def _warnings(request: Request, done: Evaluated) -> tuple[str, ...]:
     """What makes the score mean less than it seems to."""
-    if split in ("all", "train") and data_source(request) == opened.scored.source:
-        return (TRAINED_ON_THESE,)
-    return ()
+    warnings, manifest = [], done.scanned.manifest
+    source = done.scoring.opened.scored.source
+    if done.split in ("all", "train") and data_source(request) == source:
+        warnings.append(TRAINED_ON_THESE)
+    learned = labeled_by_models(manifest.origin, len(manifest))
+    if done.split != "all":
+        learned = learned[manifest.positions(done.split)]
+    if learned.any():
+        warnings.append(by_models_words(int(learned.sum()), len(learned)))
+    return tuple(warnings)
 
 
 def tell_evaluation(

@@ -228,6 +228,7 @@ class LabelRounds:
         self._console.result(
             f"stopped: {reason}; {labels} labels of models, {remaining} raw images remain"
         )
+        self._console.result(f"to train on: {files['manifest']}")
         return {
             "group": self._group.id,
             "path": str(self._group.path),

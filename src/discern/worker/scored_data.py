@@ -15,10 +15,10 @@ from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
 from discern.data.fold_split import hold_out_fold
 from discern.data.head_spec import is_plain, main_heads
-from discern.data.label_columns import split_strata
-from discern.data.manifest import NO_SPLIT, SPLITS, Manifest
+from discern.data.label_origin import draw_splits
+from discern.data.manifest import SPLITS, Manifest
 from discern.data.scan import DataRequest, ScannedData, scan_data
-from discern.data.split import SplitRule, complete_split
+from discern.data.split import SplitRule
 from discern.worker.data_scan import tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel
@@ -125,10 +125,7 @@ def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
 def _with_drawn_split(scanned: ScannedData, rule: SplitRule) -> ScannedData:
     """The same images with the splits that training draws by `rule`."""
     manifest = scanned.manifest
-    given = manifest.split != NO_SPLIT
-    drawn = manifest.split == SPLITS.index("train") if given.any() else ~given
-    strata, names = split_strata(manifest.heads, drawn)
-    outcome = complete_split(manifest.ids, strata, names, manifest.split, rule)
+    outcome = draw_splits(manifest, rule)
     return replace(
         scanned,
         manifest=manifest.with_split(outcome.codes),
