@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, ModelError
 from discern.models.classifier import Classifier
+from discern.models.embedding import EmbeddingNetwork
 
 _WHERE = "compute.grad_checkpointing"
 _SWITCH = "set_grad_checkpointing"
@@ -48,21 +49,26 @@ def recompute_activations(model: Classifier) -> None:
 
 
 def _switched_on(network: nn.Module) -> bool:
-    """Switch on the network's own recomputation; False where it has none (timm's VGG asserts)."""
+    """Switch on the network's own recomputation; False where it has none: timm's VGG asserts, own
+    networks without rows of blocks raise ModelError.
+    """
     switch = getattr(network, _SWITCH, None)
     if switch is None:
         return False
     try:
         switch(True)
-    except (AssertionError, NotImplementedError):
+    except (AssertionError, NotImplementedError, ModelError):
         return False
     return True
 
 
 def can_recompute(model: Classifier) -> bool:
-    """Whether `recompute_activations` would find something to do, as far as can be told unasked."""
+    """Whether `recompute_activations` would find something to do."""
     network = model.network
-    return hasattr(network, _SWITCH) or any(len(bounds) > 2 for _, bounds in _rows(network))
+    if _switched_on(network):
+        cast("Any", network).set_grad_checkpointing(False)
+        return True
+    return any(len(bounds) > 2 for _, bounds in _rows(network))
 
 
 class RecomputedRow(nn.Sequential):
@@ -92,6 +98,7 @@ def _run(segment: list[nn.Module], values: Tensor) -> Tensor:
 
 def _rows(network: nn.Module) -> Iterator[tuple[nn.Sequential, tuple[int, ...]]]:
     """The rows of blocks at the network's top level, and where their segments would begin."""
+    network = network.encoder if isinstance(network, EmbeddingNetwork) else network
     for row in [network] if type(network) is nn.Sequential else network.children():
         if type(row) is nn.Sequential:
             yield row, tuple(_segments(list(row)))

@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from discern.base.errors import ConfigError
 from discern.models.catalogue import ModelRequest, build_model
+from discern.models.changes import ModelChanges, embedding_block
 from discern.models.classifier import Classifier, wrap_network
-from discern.models.recompute import RecomputedRow, recompute_activations
+from discern.models.nets.headed import Row
+from discern.models.recompute import RecomputedRow, can_recompute, recompute_activations
 
 DROPS = {"drop_rate": 0.3, "drop_path_rate": 0.3}
 
@@ -53,6 +55,8 @@ def _trained(model: Classifier, steps: int = 3) -> tuple[list[float], dict[str, 
         ("resnet18", DROPS),
         ("efficientnet_b0", DROPS),  # norm and activation in one module
         ("vgg11_bn", {}),  # timm's switch refuses: its row of layers is cut
+        ("lenet", {}),  # no blocks either
+        ("mlp", {}),
     ],
 )
 def test_loss_weights_and_batch_norm_statistics_are_identical(
@@ -119,6 +123,23 @@ def test_network_without_blocks_is_refused() -> None:
     model = wrap_network(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), torch.zeros(1, 3, 4, 4))
     with pytest.raises(ConfigError, match="cannot compute its activations again"):
         recompute_activations(model)
+
+
+def test_row_of_an_encoder_under_an_embedding_block_is_cut() -> None:
+    changes = ModelChanges(embedding=embedding_block([8]))
+    request = ModelRequest(name="vgg11", num_classes=3, image_size=(32, 32), changes=changes)
+    model = build_model(request).model
+    assert can_recompute(model)
+    recompute_activations(model)
+    assert any(isinstance(row, RecomputedRow) for row in model.modules())
+
+
+def test_what_can_recompute_is_told_as_it_is() -> None:
+    refusing = build_model(ModelRequest(name="inception_v3", num_classes=3, image_size=(96, 96)))
+    assert not can_recompute(refusing.model)
+    able = _built("resnet_cifar", {"num_layers": 8})
+    assert can_recompute(able)
+    assert not any(row.recomputes for row in able.modules() if isinstance(row, Row))
 
 
 def test_no_segment_begins_with_a_layer_that_may_work_in_place() -> None:
