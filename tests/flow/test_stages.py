@@ -116,3 +116,9 @@ def test_stages_that_cannot_be_are_refused_before_a_run_is_made(stage, told, tmp
     assert 2 == ended.code
     assert told in ended.stderr
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_a_few_steps_are_trained_whatever_warm_up_the_recipe_proposes(tmp_path):
+    ended = discern("train", "digits", *COMMON, "--steps", "4", "--runs", tmp_path, "--name", "few")
+    assert 0 == ended.code, ended.stderr
+    assert 4 == read_all(tmp_path / "digits" / "few")["train/loss"].steps[-1]

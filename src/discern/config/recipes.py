@@ -63,10 +63,10 @@ def choose_recipe(facts: RecipeFacts) -> Layer:
     return Layer("recipe", f"recipe {name}", value)
 
 
-def shorten_warmups(recipe: Layer, epochs: Mapping[str, int | None]) -> bool:
+def shorten_warmups(recipe: Layer, epochs: Mapping[str, float | None]) -> bool:
     """Let the recipe's warm-ups take half of a stage at most, of these lengths; True if one did.
 
-    For people who ask for fewer epochs than the recipe has: its warm-up is no wish of theirs.
+    For people who ask for a shorter training than the recipe has: its warm-up is no wish of theirs.
     """
     changed = False
     for name, stage in recipe.value.get("stages", {}).items():

@@ -338,6 +338,7 @@ def _check_counts(schedule: Schedule) -> None:
             where="schedule",
             got=f"warm-up of {schedule.warmup_steps} steps",
             expected=f"at most {schedule.total_steps} steps",
+            hint="train longer, or a smaller stages.*.warmup_epochs",
         )
     if schedule.warmup_mode not in WARMUP_MODES:
         raise _out_of_range("warmup_mode", schedule.warmup_mode, ", ".join(WARMUP_MODES))

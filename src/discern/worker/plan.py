@@ -33,6 +33,7 @@ from discern.config.recipes import (
 )
 from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
+from discern.config.stage_lengths import length_in_epochs
 from discern.data.head_spec import HeadSpec
 from discern.data.images import Preprocess
 from discern.data.label_columns import answer_numbers
@@ -111,7 +112,8 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     found |= {} if early.model.weights else {"weights": weights}
     choice = Layer("recipe", recipe.origin, {"model": found})
     resolved = resolve_request(request, recipe, choice)
-    if shorten_warmups(recipe, {n: s.epochs for n, s in resolved.config.stages.items()}):
+    stages = resolved.config.stages.items()
+    if shorten_warmups(recipe, {n: length_in_epochs(s, facts.train_count) for n, s in stages}):
         resolved = resolve_request(request, recipe, choice)
     check = bool(request.arguments.get("check"))
     if check:

@@ -14,6 +14,8 @@ from discern.config.recipes import (
     recipe_reason,
     shorten_warmups,
 )
+from discern.config.schema import StageConfig
+from discern.config.stage_lengths import length_in_epochs
 
 
 def facts(**given) -> RecipeFacts:
@@ -81,3 +83,18 @@ def test_a_recipes_warm_up_takes_half_of_a_short_stage_at_most() -> None:
     assert shorten_warmups(recipe, {"a": 1, "b": 1})
     assert {"a": {"warmup_epochs": 0.5}, "b": {}} == recipe.value["stages"]
     assert not shorten_warmups(recipe, {"a": None})
+
+
+@pytest.mark.parametrize(
+    ("length", "epochs"),
+    [
+        ({"epochs": 3}, 3),
+        ({"steps": 5, "batch_size": 20}, 0.5),
+        ({"steps": 5, "batch_size": "auto"}, 0.025),  # of one image at least
+        ({"examples": 300}, 1.5),
+        ({"examples": 300, "epoch_size": 100}, 3.0),
+        ({"minutes": 2}, None),
+    ],
+)
+def test_lengths_in_other_units_are_told_in_epochs(length, epochs) -> None:
+    assert epochs == length_in_epochs(StageConfig(**length), images=200)
