@@ -76,6 +76,7 @@ class Note(Callback):
         self.file = file
 
     def after_evaluation(self, progress):
+        print("epoch", progress.epoch)
         with open(self.file, "a") as stream:
             stream.write(f"{progress.epoch} {progress.readings['val/loss']:.4f}\\n")
 ''',
@@ -146,6 +147,7 @@ def test_package_outside_the_repository_replaces_all_seven_parts(
     note = tmp_path / "note.txt"
     ended = discern(*_arguments(note), env=_on_path(package), cwd=tmp_path)
     assert 0 == ended.code, ended.stderr
+    assert "epoch 2" in ended.stderr  # what a part prints is not on stdout beside the one object
     record = run_record(ended)
     assert ["level", "upright"] == record["classes"]
     assert 24 == sum(sum(counts.values()) for counts in record["split"]["counts"].values())

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from discern.base.errors import RUN_FAILURE, DiscernError, InternalError, SystemRefusal
+from discern.base.errors import RUN_FAILURE, DiscernError, InternalError, PartError
+from discern.base.faults import as_told, traceback_text
 from discern.base.names import printable
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -25,12 +26,14 @@ class Console:
     """How this process speaks: `json`: one object on stdout; `quiet`: only results and warnings.
 
     `mute`: nothing at all but failures, for one of several ranks that does not speak for them.
+    `results`: where that object goes, if not to stdout as it is when it is told.
     """
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
     mute: bool = False
+    results: TextIO | None = None
 
     @property
     def stream(self) -> TextIO:
@@ -71,7 +74,7 @@ class Console:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             # A file name that is no text keeps its bytes as an escape, which JSON reads back.
             text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-            print(text, file=sys.stdout, flush=True)  # noqa: T201
+            print(text, file=self.results or sys.stdout, flush=True)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns; numbers to the right."""
@@ -94,7 +97,7 @@ class Console:
     def last_door(self, error: Exception) -> int:
         """Tell whatever left a command: whole, and as one JSON object; gives the exit code.
 
-        A fault of the program itself comes with its traceback.
+        A fault of the program itself, or of a part of the user's, comes with its traceback.
         """
         if isinstance(error, DiscernError):
             return self.fail(error)
@@ -102,15 +105,10 @@ class Console:
             # The reader has gone, as `head` does: nobody is left to tell, nor to flush to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return RUN_FAILURE
-        if isinstance(error, OSError):
-            return self.fail(SystemRefusal(error))
-        traceback.print_exception(error, file=sys.stderr)
-        text = f"{type(error).__name__}: {error}"
-        return self.fail(
-            InternalError(
-                "this is a fault of Discern", got=text, hint="report it with the traceback above"
-            )
-        )
+        told = as_told(error)
+        if told is not error and isinstance(told, InternalError | PartError):
+            print(traceback_text(error), end="", file=sys.stderr, flush=True)  # noqa: T201
+        return self.fail(told)
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

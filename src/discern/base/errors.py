@@ -137,6 +137,10 @@ class SystemRefusal(RunError):
         )
 
 
+class PartError(RunError):
+    """A part of the user's own raised something: told with the traceback in that part."""
+
+
 class PeerLost(RunError):
     """Another rank is gone, so this one cannot go on; what went wrong is told by the other."""
 

@@ -16,6 +16,9 @@ from typing import Any
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 
+_DISCERN = str(Path(__file__).resolve().parents[1])
+_opened: dict[str, str] = {}
+
 
 def is_import_path(text: str) -> bool:
     """True for `package.module:name` and `path/to/file.py:name`."""
@@ -31,7 +34,7 @@ def open_import_path(text: str, *, where: str) -> Any:
     module_name, _, name = text.rpartition(":")
     module = _open_module(module_name, text, where)
     try:
-        return getattr(module, name)
+        found = getattr(module, name)
     except AttributeError:
         raise ConfigError(
             f"'{module_name}' has no '{name}'",
@@ -39,6 +42,16 @@ def open_import_path(text: str, *, where: str) -> Any:
             got=text,
             hint=did_you_mean(name, [n for n in dir(module) if not n.startswith("_")]),
         ) from None
+    for home in (module, sys.modules.get(getattr(found, "__module__", None) or "")):
+        file = getattr(home, "__file__", None)
+        if file is not None and not file.startswith(_DISCERN):
+            _opened.setdefault(file, text)
+    return found
+
+
+def opened_files() -> dict[str, str]:
+    """The files of others' code that this process opened parts from, each with a part's path."""
+    return dict(_opened)
 
 
 def _open_module(module_name: str, text: str, where: str) -> Any:
@@ -74,8 +87,10 @@ def check_arguments(
     """Check keyword `arguments` against the signature of `target` without calling it.
 
     `given` names the parameters that Discern itself fills in. Raises ConfigError for an unknown,
-    doubly given or missing argument, naming the nearest one.
+    doubly given or missing argument, naming the nearest one, and for what cannot be called.
     """
+    if not callable(target):
+        raise ConfigError("this name cannot be called", where=where, got=type(target).__name__)
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     allowed = [
@@ -97,3 +112,18 @@ def check_arguments(
     for name in allowed:
         if parameters[name].default is inspect.Parameter.empty and name not in arguments:
             raise ConfigError(f"argument '{name}' is missing", where=where, expected=name)
+
+
+def check_takes(target: Callable[..., Any], given: tuple[str, ...], *, where: str) -> None:
+    """Raise ConfigError if `target` cannot be called with what Discern gives it by name."""
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    lacking = [name for name in given if name not in parameters]
+    if lacking:
+        raise ConfigError(
+            f"it does not take {', '.join(lacking)}, which Discern gives it",
+            where=where,
+            got=f"({', '.join(parameters)})",
+            expected=f"({', '.join(given)}) and arguments of its own",
+        )

@@ -252,7 +252,29 @@ def apply_where(
 ) -> None:
     """Change the `chosen` (bool [N]) of `images` in place."""
     if chosen.all():
-        images.copy_(operation.apply(images, rows))
+        images.copy_(_changed(operation, images, rows))
     elif chosen.any():
         places = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
-        images[places] = operation.apply(images[places], rows[chosen])
+        images[places] = _changed(operation, images[places], rows[chosen])
+
+
+def _changed(operation: PixelOperation, images: Tensor, rows: Rows) -> Tensor:
+    """What `operation` makes of `images`. Raises ConfigError if that is not as many like them.
+
+    A float or a smaller image would be cut or stretched in silence when it is put in place.
+    """
+    changed = operation.apply(images, rows)
+    if not isinstance(changed, Tensor):
+        raise _no_images(operation, images, type(changed).__name__)
+    if changed.shape != images.shape or changed.dtype != images.dtype:
+        raise _no_images(operation, images, f"{changed.dtype} {list(changed.shape)}")
+    return changed
+
+
+def _no_images(operation: PixelOperation, images: Tensor, got: str) -> ConfigError:
+    return ConfigError(
+        "an augmentation gives as many images, of the same size and type",
+        where=f"{type(operation).__name__}.apply",
+        got=got,
+        expected=f"{images.dtype} {list(images.shape)}",
+    )

@@ -285,7 +285,7 @@ def _finish_own(
     arguments: dict[str, Any],
 ) -> BuiltModel:
     sample = torch.zeros(1, request.channels, *image_size)
-    model = wrap_network(network, sample)
+    model = wrap_network(network, sample, request.num_classes)
     if request.weights == "pretrained":
         raise no_weights(request.name, None, "no weights are published for this network")
     finished = finish_network(model, sample, request.finish())

@@ -115,18 +115,21 @@ class Classifier(nn.Module):
         return any(name == head or name.startswith(f"{head}.") for head in self.head_names)
 
 
-def wrap_network(network: nn.Module, sample: Tensor) -> Classifier:
+def wrap_network(network: nn.Module, sample: Tensor, num_classes: int | None = None) -> Classifier:
     """A `Classifier` around `network`, by the best route that gives exactly its own logits.
 
     `sample` [N, C, H, W] is sent through the network in evaluation mode, so that the choice is
     tried and not guessed. A network without `features` and `head`, or timm's `forward_features` and
-    `forward_head`, gives its logits as features. Raises ModelError if no pass succeeds.
+    `forward_head`, gives its logits as features. Raises ModelError if no pass succeeds, or if it
+    gives another number of logits than `num_classes`.
     """
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
             expected = _first_pass(network, sample)
+            if num_classes not in (None, expected.shape[1]):
+                raise _other_width(network, expected.shape[1], num_classes)
             for route in _candidate_routes(network):
                 classifier = Classifier(network, route=route, head_names=_head_names(network))
                 if _gives(classifier, sample, expected):
@@ -204,6 +207,15 @@ def _first_pass(network: nn.Module, sample: Tensor) -> Tensor:
             expected="a tensor [N, K]",
         )
     return logits
+
+
+def _other_width(network: nn.Module, width: int, num_classes: int | None) -> ModelError:
+    return ModelError(
+        "the network does not give a logit for each class",
+        where=type(network).__name__,
+        got=f"{width} logits an image",
+        expected=f"{num_classes}, as its parameter num_classes says",
+    )
 
 
 def _candidate_routes(network: nn.Module) -> list[Route]:

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from discern.base.errors import INTERRUPTED as EXIT_INTERRUPTED
-from discern.base.errors import OK, RUN_FAILURE, DiscernError, Interrupted, RunError
+from discern.base.errors import OK, RUN_FAILURE, DiscernError, Interrupted, PartError, RunError
+from discern.base.faults import as_told
 from discern.base.files import write_json, write_text
 from discern.track.event_files import EventFiles
 from discern.track.metrics_log import MetricsLog
@@ -281,6 +282,7 @@ class RunWriter:
 def _error_record(error: BaseException | None) -> dict[str, Any] | None:
     if error is None:
         return None
-    if isinstance(error, DiscernError):
-        return error.record()
+    told = as_told(error)
+    if isinstance(error, DiscernError) or isinstance(told, PartError):
+        return told.record()
     return RunError(f"{type(error).__name__}: {error}").record()

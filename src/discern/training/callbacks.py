@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from discern.base.errors import ConfigError
 from discern.training.ledger import Entry
 from discern.training.probes import Probe
 
@@ -151,6 +152,15 @@ class Callback:
         """Take back what `state` gave."""
 
 
+def _no_signal(hook: Callable[..., object], answer: object) -> ConfigError:
+    return ConfigError(
+        "a callback answers with a signal or nothing",
+        where=getattr(hook, "__qualname__", str(hook)),
+        got=repr(answer),
+        expected=f"None or Signal.{', Signal.'.join(Signal.__members__)}",
+    )
+
+
 class CallbackList:
     """Calls the callbacks in order; a hook that nobody overrides costs one look-up."""
 
@@ -174,8 +184,10 @@ class CallbackList:
         strongest = Signal.GO_ON
         for function in self._hooks[hook]:
             answer = function(progress)
-            if answer is not None and answer > strongest:
-                strongest = answer
+            if answer is not None:
+                if not isinstance(answer, Signal):
+                    raise _no_signal(function, answer)
+                strongest = max(strongest, answer)
         return strongest
 
     def probes(self) -> list[Probe]:

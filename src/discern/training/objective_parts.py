@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from discern.base.errors import ConfigError
 from discern.models.classifier import Output
 from discern.models.named_heads import head_logits
 from discern.training import objective_terms as formulas
@@ -115,21 +116,33 @@ class HeadsObjective:
         return tuple(names)
 
 
-def fed_in_full(objective: Objective) -> Objective:
+def fed_in_full(objective: Objective, name: str) -> Objective:
     """One's own objective, given float32 where the network computes in half precision.
 
-    As autocast gives it to torch's losses; Discern's own formulas see to it themselves.
+    As autocast gives it to torch's losses; Discern's own formulas see to it themselves. Raises
+    ConfigError, telling `name`, when it is called and gives anything but one number.
     """
     if isinstance(objective, nn.Module):
         objective.register_forward_pre_hook(lambda _, given: (_in_full(given[0]), *given[1:]))
+        objective.register_forward_hook(lambda _, __, loss: _one_number(loss, name))
         return objective
 
     @wraps(objective)
     def called(output: Output, targets: Tensor, **more: Any) -> Tensor:
-        loss: Tensor = objective(_in_full(output), targets, **more)
-        return loss
+        return _one_number(objective(_in_full(output), targets, **more), name)
 
     return called
+
+
+def _one_number(loss: Any, name: str) -> Tensor:
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    raise ConfigError(
+        "an objective gives one number, as a tensor",
+        where=f"objective '{name}'",
+        got=f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__,
+        expected="a tensor of one element, such as the mean over the batch",
+    )
 
 
 def _in_full(output: Output) -> Output:

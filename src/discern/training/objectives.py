@@ -319,7 +319,7 @@ def build_objective(
     if name in OBJECTIVES:
         return partial(target, **given) if is_function else target(**given)
     own = partial(target, **given) if is_function else _own_objective(target, given, where)
-    return fed_in_full(own)
+    return fed_in_full(own, name)
 
 
 def _own_objective(target: Callable[..., Any], given: dict[str, Any], where: str) -> Objective:

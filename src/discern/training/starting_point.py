@@ -50,7 +50,8 @@ def load_best(
 
     Those of the moving average where there is one. Raises RunError when none is left.
     """
-    for entry in session.ledger.ranked(monitor, stage=stage):
+    ranked = session.ledger.ranked(monitor, stage=stage)
+    for entry in ranked:
         path = session.store.path(entry.step)
         if not path.exists():
             continue
@@ -63,6 +64,12 @@ def load_best(
             continue
         model.load_state_dict(checkpoint.tensors.get("ema", checkpoint.tensors["model"]))
         return entry
+    if not ranked:
+        raise RunError(
+            "nothing was evaluated, so no model can be chosen",
+            where=session.store.folder,
+            expected="a trainer that calls evaluate() and save(), as docs/parts.md says",
+        )
     raise RunError("no checkpoint is left to keep", where=session.store.folder)
 
 

@@ -58,7 +58,6 @@ def open_trainer(name: str, arguments: Mapping[str, Any] | None = None) -> Train
             expected=f"{STANDARD}, package.module:name or ./my_file.py:name",
         )
     target = open_import_path(name, where="trainer")
-    check_arguments(target, given, where=where, given=GIVEN)
     if not callable(target) or (isinstance(target, type) and not hasattr(target, "run_stage")):
         raise ConfigError(
             "not a trainer",
@@ -66,4 +65,5 @@ def open_trainer(name: str, arguments: Mapping[str, Any] | None = None) -> Train
             got=getattr(target, "__name__", type(target).__name__),
             expected=f"a class with run_stage(checkpoint), made from ({', '.join(GIVEN)})",
         )
+    check_arguments(target, given, where=where, given=GIVEN)
     return cast("TrainerMaker", partial(target, **given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -62,12 +63,15 @@ def main(arguments: list[str] | None = None) -> int:
             begin_rank(rank)
         request = take_request(given.request, given.verb, ranks)
         console = Console(
-            json=request.json, quiet=request.quiet, debug=request.debug, mute=rank > 0
-        )
+            json=request.json, quiet=request.quiet, debug=request.debug, mute=rank > 0,
+            results=sys.stdout,
+        )  # fmt: skip
         if given.run is not None:
             request.arguments["run"] = str(given.run)
         verb = open_import_path(VERBS[given.verb], where="discern.worker")
-        return int(verb(request, console))
+        # Parts of the user's own may print: with --json stdout is for the one object alone.
+        with contextlib.redirect_stdout(sys.stderr if request.json else sys.stdout):
+            return int(verb(request, console))
     except Exception as error:  # noqa: BLE001 - the last door: told whole, and as one JSON object
         if ranks > 1:
             leave_process(end_rank(rank, error, console))

@@ -6,7 +6,7 @@ not when the part is wanted. The parts that Discern has by name are checked wher
 
 from __future__ import annotations
 
-from discern.base.plugins import check_arguments, is_import_path, open_import_path
+from discern.base.plugins import check_arguments, check_takes, is_import_path, open_import_path
 from discern.config.schema import RunConfig, Spec
 from discern.data.own_source import check_own_source, is_own_source
 from discern.training.metric_table import open_metric
@@ -31,7 +31,7 @@ def check_parts(config: RunConfig) -> None:
             check_own_source(source, data.source_args)
     model = config.model
     if model.name is not None:
-        _check(Spec(name=model.name, args=model.args), "model", _GIVEN_MODEL)
+        _check(Spec(name=model.name, args=model.args), "model", _GIVEN_MODEL, takes_all=True)
     for name, stage in config.stages.items():
         where = f"stages.{name}"
         _check(stage.augment, f"{where}.augment", _GIVEN_AUGMENT)
@@ -46,8 +46,13 @@ def check_parts(config: RunConfig) -> None:
         _check(callback, f"tracking.callbacks.{place}", ())
 
 
-def _check(spec: Spec | None, where: str, given: tuple[str, ...]) -> None:
+def _check(
+    spec: Spec | None, where: str, given: tuple[str, ...], *, takes_all: bool = False
+) -> None:
     if spec is None or not is_import_path(spec.name):
         return
     target = open_import_path(spec.name, where=where)
-    check_arguments(target, spec.args, where=f"{where} '{spec.name}'", given=given)
+    where = f"{where} '{spec.name}'"
+    if takes_all and callable(target):
+        check_takes(target, given, where=where)
+    check_arguments(target, spec.args, where=where, given=given)

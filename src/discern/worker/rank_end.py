@@ -5,18 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from typing import Any
 
 from discern.base.console import Console
-from discern.base.errors import (
-    OK,
-    DiscernError,
-    InternalError,
-    Interrupted,
-    PeerLost,
-    SystemRefusal,
-)
+from discern.base.errors import OK, DiscernError, InternalError, Interrupted, PartError, PeerLost
+from discern.base.faults import as_told, traceback_text
 from discern.launch.rank_outcomes import (
     Outcome,
     error_outcome,
@@ -56,13 +49,13 @@ def end_rank(rank: int, error: BaseException, console: Console) -> int:
     With a launcher it is told there, once for all ranks; else rank 0 and any rank with a failure of
     its own print it. A stop ends no other rank before it has ended by itself: code 0 but on rank 0.
     """
-    told = _as_told(error)
+    told = as_told(error)
     consequence = _is_consequence(error)
     folder = outcome_folder()
     if folder is not None:
         text = None
-        if isinstance(told, InternalError):
-            text = "".join(traceback.format_exception(error))
+        if isinstance(told, InternalError | PartError):
+            text = traceback_text(error)
         outcome = error_outcome(rank, told, traceback=text, consequence=consequence)
         write_outcome(folder, outcome)
         return OK if isinstance(told, Interrupted) else told.exit_code
@@ -75,20 +68,6 @@ def end_rank(rank: int, error: BaseException, console: Console) -> int:
 
 def _plain(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(str(error))
-
-
-def _as_told(error: BaseException) -> DiscernError:
-    if isinstance(error, DiscernError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("stopped before there was anything to save")
-    if isinstance(error, OSError):
-        return SystemRefusal(error)
-    return InternalError(
-        "this is a fault of Discern",
-        got=f"{type(error).__name__}: {error}",
-        hint="report it with the traceback above",
-    )
 
 
 def _is_consequence(error: BaseException) -> bool:

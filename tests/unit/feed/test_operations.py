@@ -42,6 +42,7 @@ from discern.feed.operations import (
     Perspective,
     RandomErasing,
     ShiftScaleRotate,
+    apply_where,
 )
 from discern.feed.variates import beta, between, integer_between, normal, order, pick, shares
 
@@ -515,3 +516,29 @@ def test_bad_value_names_its_key(key, build):
     with pytest.raises(ConfigError) as caught:
         build()
     assert f"augment.{key}" == caught.value.where
+
+
+class _Gives:
+    """An operation of one's own that gives `changed` of what it gets."""
+
+    draws, gentle = 0, False
+
+    def __init__(self, changed):
+        self.apply = lambda images, rows: changed(images)
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        (lambda images: images[:, :, :1], r"torch.uint8 \[2, 3, 1, 4\]"),
+        (lambda images: images[:, :1], r"torch.uint8 \[2, 1, 4, 4\]"),
+        (lambda images: images / 255, r"torch.float32 \[2, 3, 4, 4\]"),
+        (lambda images: images.numpy(), "ndarray"),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_operation_that_gives_no_images_like_those_it_got_is_told(changed, got, count):
+    images = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
+    chosen = np.arange(count) < 2
+    with pytest.raises(ConfigError, match=f"_Gives.apply\n  got: +{got}"):
+        apply_where(_Gives(changed), images, np.zeros((count, 0)), chosen)

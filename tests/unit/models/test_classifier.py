@@ -92,6 +92,13 @@ def test_a_network_that_cannot_take_the_images_is_an_error() -> None:
         wrap_network(Plain(), torch.zeros(1, 1, 8, 8))
 
 
+def test_a_network_of_another_number_of_logits_is_an_error() -> None:
+    width = Plain()(IMAGES).shape[1]
+    wrap_network(Plain(), IMAGES, width)
+    with pytest.raises(ModelError, match=f"a logit for each class(.|\n)*{width} logits"):
+        wrap_network(Plain(), IMAGES, width + 1)
+
+
 def test_a_network_without_rows_of_logits_is_an_error() -> None:
     with pytest.raises(ModelError, match="one row of logits"):
         wrap_network(nn.Conv2d(3, 4, 3), IMAGES)

@@ -256,6 +256,12 @@ def scaled(factor, num_classes):
 def wrong():
     return 3
 
+def unreduced(output, targets):
+    return output.logits.sum(1)
+
+def number(output, targets):
+    return 3.0
+
 nothing = 3
 """
 
@@ -286,6 +292,15 @@ def test_own_objectives_are_opened_by_path(tmp_path: Path):
             build_objective(
                 f"{path}:{name}", arguments, class_counts=None, kind="single", num_classes=4
             )
+
+
+@pytest.mark.parametrize(("name", "got"), [("unreduced", r"a tensor \[6\]"), ("number", "float")])
+def test_an_own_objective_that_gives_no_scalar_is_told(tmp_path: Path, name: str, got: str):
+    (tmp_path / "my_losses.py").write_text(OWN)
+    objective = made(f"{tmp_path}/my_losses.py:{name}")
+    logits = draw()
+    with pytest.raises(ConfigError, match=f"objective '.*:{name}'\n  got: +{got}"):
+        objective(Output(logits, logits), torch.tensor([0, 1, 2, 3, 0, 1]))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from discern.base.errors import Interrupted, RunError
+from discern.base.errors import ConfigError, Interrupted, RunError
 from discern.base.seeds import derive_seed
 from discern.compute.device import seed_everything
 from discern.data.head_spec import HeadSpec
@@ -141,6 +141,15 @@ def test_hooks_nobody_overrides_are_not_called():
     calls = CallbackList([Quiet()])
     assert ["after_epoch"] == [hook for hook in HOOKS if calls.listens(hook)]
     assert Signal.SAVE == calls.call("after_epoch", None)
+
+
+def test_a_hook_that_answers_with_no_signal_is_told():
+    class Says(Callback):
+        def after_epoch(self, progress):
+            return "stop"
+
+    with pytest.raises(ConfigError, match=r"Says\.after_epoch\n  got: +'stop'"):
+        CallbackList([Says()]).call("after_epoch", Progress())
 
 
 def test_training_learns_and_evaluates_every_image(tmp_path):
