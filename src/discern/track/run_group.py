@@ -8,9 +8,11 @@ identity of its request.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from discern.base.errors import ConfigError, RunError
-from discern.base.files import sweep_temporaries, write_json
+from discern.base.files import (
+    TEMPORARY_MARK,
+    sweep_temporaries,
+    sync_folder,
+    temporary_sibling,
+    write_json,
+)
 from discern.track.plain_values import to_plain
 from discern.track.run_folder import FINISHED, GROUP_FILE, RUNNING, check_name, clean_name
 from discern.track.run_lock import RunLock, is_locked
@@ -26,6 +34,8 @@ from discern.track.run_writer import utc_now
 
 FORMAT: Final = "discern.group"
 VERSION: Final = 1
+# A new group has its name in milliseconds.
+_UNBORN_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -145,17 +155,20 @@ def open_group(
         lock.sign(1)
         sweep_temporaries(path)
         return GroupWriter(path, lock, read_group(path).record), True
-    path = _make_folder(folder, stem, name)
+    _sweep_unborn(folder)
+    unborn = temporary_sibling(folder / clean_name(stem))
+    unborn.mkdir()
     try:
-        lock = RunLock(path)
+        lock = RunLock(unborn)
         lock.sign(1)
-        writer = GroupWriter(path, lock, {})
+        writer = GroupWriter(unborn, lock, {})
         writer.update(
             format=FORMAT, version=VERSION, kind=kind, status=RUNNING, created=utc_now(),
             identity=identity, **(fields or {}),
         )  # fmt: skip
+        writer.path = _take_name(unborn, folder, stem, name)
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)  # nothing was promised yet
+        shutil.rmtree(unborn, ignore_errors=True)  # nothing was promised yet
         raise
     return writer, False
 
@@ -170,21 +183,46 @@ def _earlier(folder: Path, kind: str, identity: str, name: str | None) -> Path |
     return path if _same(group, kind, identity) and not group.finished else None
 
 
-def _make_folder(folder: Path, stem: str, name: str | None) -> Path:
+def _take_name(unborn: Path, folder: Path, stem: str, name: str | None) -> Path:
+    """Give the group in `unborn`, whole, the first free place, so that no kill leaves half of one.
+
+    Raises ConfigError for a `name` that is taken.
+    """
     if name is not None:
         path = folder / check_name(name, "--name")
-        try:
-            path.mkdir()
-        except FileExistsError:
+        if path.exists() or not _moved(unborn, path):
             raise ConfigError(
                 f"there is already something of the name '{name}'",
                 where=path,
                 hint="choose another --name",
-            ) from None
+            )
         return path
     for number in itertools.count(1):
         path = folder / f"{clean_name(stem)}-{number}"
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
+        if not path.exists() and _moved(unborn, path):
+            sync_folder(folder)
             return path
     raise RunError("no free number for a group", where=folder)
+
+
+def _moved(unborn: Path, path: Path) -> bool:
+    """Rename the folder; False where something stands at `path` by now."""
+    try:
+        unborn.rename(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _sweep_unborn(folder: Path) -> None:
+    """Remove groups that a kill kept from being born, once they are a minute old."""
+    for path in folder.glob(f".*{TEMPORARY_MARK}*"):
+        # Its owner gave it a name meanwhile, or it is somebody's file.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            old = time.time() - path.stat().st_mtime > _UNBORN_S
+            inside = [one.name for one in path.iterdir()]
+            ours = all(name.startswith(".") or name == GROUP_FILE for name in inside)
+            if old and ours and not is_locked(path):
+                shutil.rmtree(path)

@@ -55,7 +55,7 @@ def project(features: NDArray[np.float32], method: str) -> NDArray[np.float32]:
         import umap
 
         near = min(15, len(points) - 1)
-        drawn = umap.UMAP(n_neighbors=near, random_state=0).fit_transform(points)
+        drawn = umap.UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(points)
     return np.asarray(drawn, dtype=np.float32)
 
 

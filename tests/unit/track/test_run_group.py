@@ -1,11 +1,13 @@
 """Groups of runs: their folder, going on with one, and one writer at a time."""
 
 import json
+import os
 
 import pytest
 
 from discern.base.errors import ConfigError, RunError
 from discern.track.run_group import find_unfinished_group, open_group, read_group
+from discern.track.run_lock import is_locked
 
 KIND = {"kind": "kfold", "stem": "kfold-mlp"}
 
@@ -61,3 +63,23 @@ def test_a_damaged_record_is_told(tmp_path):
     file.write_text(json.dumps({"format": "discern.group", "version": 99}))
     with pytest.raises(RunError, match="version"):
         read_group(writer.path)
+
+
+def test_a_kill_before_the_record_leaves_no_group(tmp_path, monkeypatch):
+    def killed(*_):
+        os._exit(9)
+
+    monkeypatch.setattr("discern.track.run_group._take_name", killed)
+    child = os.fork()
+    if not child:
+        open_group(tmp_path, identity="a", **KIND)
+    os.waitpid(child, 0)
+    monkeypatch.undo()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".")
+    os.utime(left, (0, 0))
+    writer, resumed = open_group(tmp_path, identity="a", **KIND)
+    with writer:
+        assert (False, "kfold-mlp-1") == (resumed, writer.path.name)
+        assert [writer.path] == list(tmp_path.iterdir())
+        assert is_locked(writer.path)

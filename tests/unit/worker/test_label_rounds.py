@@ -240,15 +240,6 @@ def test_a_dry_run_writes_nothing(place):
     assert tree(place) == before
 
 
-def grown(clean):
-    """Every file but the entries, and the labels that these stand for.
-
-    Killed before its group has a record, the command begins another one, of another name.
-    """
-    kept = {name: data for name, data in tree(clean).items() if "entry-" not in name}
-    return kept, LabelLedger(clean / ".discern-autolabel").state.labels
-
-
 def killed_at(place, point):
     """Label in a child that kills itself before its write number `point`; gives whether it did."""
     child = os.fork()
@@ -277,7 +268,7 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(place, monkeypatch, tmp_path_
     for name in ("clean", "raw"):
         shutil.copytree(place / name, untouched / name)
     label(untouched, NamesRead(), monkeypatch)
-    expected = grown(untouched / "clean")
+    expected = tree(untouched / "clean")
     kills = 0
     for point in range(3, 63, 5):
         work = tmp_path_factory.mktemp("killed")
@@ -286,7 +277,7 @@ def test_killed_anywhere_it_ends_as_if_undisturbed(place, monkeypatch, tmp_path_
         killed = killed_at(work, point)
         kills += killed
         outcome = label(work, NamesRead(), monkeypatch)
-        assert grown(work / "clean") == expected, f"killed before write {point}"
+        assert tree(work / "clean") == expected, f"killed before write {point}"
         assert outcome["labels"] == 12
         if not killed:
             break

@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler, normalize
 from discern.base.errors import ConfigError, DataError
 from discern.data.feature_files import FeatureOrigin, FeatureTable
 from discern.data.manifest import Head
-from discern.workflows.index import approximate, exact_search, image_index
-from discern.workflows.index.approximate import Trial
+from discern.workflows.index import approximate, exact_search
+from discern.workflows.index.approximate import Choice, Trial, judge
 from discern.workflows.index.exact_search import search_exact
-from discern.workflows.index.image_index import Index, judge
+from discern.workflows.index.image_index import Index
 
 
 def make_table(count: int = 60, width: int = 12, seed: int = 0, prefix: str = "id") -> FeatureTable:
@@ -197,8 +197,8 @@ def test_the_approximate_way_needs_recall_and_speed() -> None:
 
 
 def test_without_faiss_exact_is_taken_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_index, "have_faiss", lambda: False)
-    monkeypatch.setattr(image_index, "LEAST_ROWS", 10)
+    monkeypatch.setattr(approximate, "have_faiss", lambda: False)
+    monkeypatch.setattr(approximate, "LEAST_ROWS", 10)
     index = Index.build(make_table())
     assert "faiss is not installed: discern[ann]" == index.choice.reason
     with pytest.raises(ConfigError, match="needs faiss"):
@@ -216,3 +216,35 @@ def test_cells_are_asked_kept_and_grown(tmp_path: Path, monkeypatch: pytest.Monk
     found = again.search(table.features[:50], 1).rows[:, 0]
     assert list(range(50)) == found.tolist()
     assert 606 == len(again)
+
+
+def test_an_index_that_grows_large_is_tried_then_and_not_at_every_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def reject(vectors, way):
+        tried.append(len(vectors))
+        trial = Trial(recall=0.5, probes=1, rate=1.0, exact_rate=2.0, images=len(vectors))
+        return judge(trial), None
+
+    small = Index.build(make_table(20), way="auto")
+    asked = Index.build(make_table(20), way="exact")
+    monkeypatch.setattr(approximate, "choose_search", reject)
+    large = small.add(make_table(10, seed=8, prefix="b"))
+    assert "tried on 30 images" in large.choice.reason
+    larger = large.add(make_table(10, seed=9, prefix="c"))
+    assert [30] == tried
+    assert large.choice == larger.choice
+    larger.add(make_table(20, seed=10, prefix="d"))
+    assert [30, 60] == tried
+    assert asked.choice == asked.add(make_table(50, seed=11, prefix="e")).choice
+
+
+def test_cells_without_faiss_are_kept_and_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "have_faiss", lambda: False)
+    cells = approximate.Cells(centers=np.eye(3, dtype=np.float32), cell=np.zeros(9, np.int32))
+    before = Choice(approximate=False, reason="no faiss")
+    choice, kept = approximate.choose_again(np.ones((9, 3), np.float32), cells, before)
+    assert (False, True) == (choice.approximate, kept is cells)
+    assert "not installed here" in choice.reason

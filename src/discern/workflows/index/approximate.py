@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from discern.base.errors import ConfigError
 from discern.workflows.index.exact_search import search_exact
 
 # Below this exact search is taken without a trial. Source: benchmarks/index_search.py, and the
@@ -25,6 +26,8 @@ RECALL_GOAL: Final = 0.99
 _RECALL_K: Final = 10
 # Rows that k-means sees for a cell; faiss warns below 39 and samples above 256.
 _ROWS_A_CELL: Final = 64
+_ASKED: Final = "asked for"
+NOT_HERE: Final = "faiss is not installed here: discern[ann]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +40,16 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What was measured on the user's own vectors; rates in queries a second, one by one batch."""
+    """What was measured on the user's own vectors; rates in queries a second, one by one batch.
+
+    `images`: of how many, 0 in indexes that were written before this was kept.
+    """
 
     recall: float
     probes: int
     rate: float
     exact_rate: float
+    images: int = 0
 
     @property
     def passes(self) -> bool:
@@ -54,6 +61,7 @@ class Trial:
         return (
             f"recall@{_RECALL_K} {self.recall:.4f} looking into {self.probes} cells, "
             f"{self.rate:.0f} queries/s beside {self.exact_rate:.0f} of exact search"
+            + (f", tried on {self.images} images" if self.images else "")
         )
 
 
@@ -71,6 +79,47 @@ def judge(trial: Trial) -> Choice:
     if trial.passes:
         return Choice(approximate=True, reason=trial.words(), trial=trial)
     return Choice(approximate=False, reason=f"the approximate one has {trial.words()}", trial=trial)
+
+
+def choose_search(vectors: NDArray[np.float32], way: str) -> tuple[Choice, Cells | None]:
+    """How to search `vectors`, measured on themselves where it could matter.
+
+    Raises ConfigError where the approximate way is demanded without faiss.
+    """
+    if way == "exact":
+        return Choice(approximate=False, reason=_ASKED), None
+    if way == "approximate" and not have_faiss():
+        raise ConfigError(
+            "approximate search needs faiss",
+            where="--search",
+            got=way,
+            hint="pip install 'discern[ann]', or take --search exact",
+        )
+    if len(vectors) < LEAST_ROWS and way == "auto":
+        return Choice(approximate=False, reason=f"fewer than {LEAST_ROWS} images"), None
+    if not have_faiss():
+        return Choice(approximate=False, reason="faiss is not installed: discern[ann]"), None
+    cells = make_cells(vectors)
+    choice = judge(try_cells(vectors, cells))
+    return choice, cells if choice.approximate else None
+
+
+def choose_again(
+    vectors: NDArray[np.float32], cells: Cells | None, before: Choice
+) -> tuple[Choice, Cells | None]:
+    """How to search `vectors` after a change of the index, searched as `before` says until now.
+
+    Cells that there are stay, and are measured again. Else all is as in `choose_search`; a trial
+    that spoke for exact search stands until there are twice as many images as it saw.
+    """
+    if cells is not None:
+        if not have_faiss():
+            return Choice(approximate=False, reason=NOT_HERE, trial=before.trial), cells
+        return judge(try_cells(vectors, cells)), cells
+    stands = before.trial is not None and len(vectors) < 2 * before.trial.images
+    if before.reason == _ASKED or stands:
+        return before, None
+    return choose_search(vectors, "auto")
 
 
 def have_faiss() -> bool:
@@ -147,7 +196,7 @@ def try_cells(vectors: NDArray[np.float32], cells: Cells) -> Trial:
     exact_rate = count / (time.perf_counter() - begin)
     truth = without_self(expected, asked, _RECALL_K)
     search = CellSearch(vectors, cells)
-    trial = Trial(recall=0.0, probes=1, rate=0.0, exact_rate=exact_rate)
+    trial = Trial(recall=0.0, probes=1, rate=0.0, exact_rate=exact_rate, images=len(vectors))
     probes = 1
     while probes <= max(1, search.cells // 2):
         search.probes = probes
@@ -156,7 +205,7 @@ def try_cells(vectors: NDArray[np.float32], cells: Cells) -> Trial:
         rate = count / (time.perf_counter() - begin)
         given = without_self(found, asked, _RECALL_K)
         hits = (given[:, :, None] == truth[:, None, :]).any(2).mean()
-        trial = Trial(recall=float(hits), probes=probes, rate=rate, exact_rate=exact_rate)
+        trial = replace(trial, recall=float(hits), probes=probes, rate=rate)
         if trial.recall >= RECALL_GOAL or rate < exact_rate:
             break
         probes *= 2

@@ -18,15 +18,12 @@ from discern.base.names import did_you_mean
 from discern.data.duplicates import join_pairs
 from discern.data.feature_files import FeatureOrigin, FeatureTable, join_feature_tables
 from discern.workflows.index.approximate import (
-    LEAST_ROWS,
     Cells,
     CellSearch,
     Choice,
-    have_faiss,
-    judge,
-    make_cells,
+    choose_again,
+    choose_search,
     nearest_cells,
-    try_cells,
 )
 from discern.workflows.index.exact_search import search_exact
 from discern.workflows.index.index_files import (
@@ -268,7 +265,8 @@ class Index:
     def add(self, table: FeatureTable) -> Index:
         """The index with the rows of `table`, too: the steps stay as they were fitted.
 
-        Recall and speed of an approximate search are measured again. Raises DataError for features
+        Recall and speed of an approximate search are measured again, and for the first time where
+        the index gets large enough for one (see `choose_again`). Raises DataError for features
         of another model, and for images that are there already.
         """
         self.check_origin(table.origin)
@@ -304,9 +302,7 @@ class Index:
     def _with(
         self, table: FeatureTable, vectors: NDArray[np.float32], cells: Cells | None
     ) -> Index:
-        choice = self.choice
-        if cells is not None:
-            choice = judge(try_cells(vectors, cells))
+        choice, cells = choose_again(vectors, cells, self.choice)
         return Index(table, vectors, self.reduction, metric=self.metric, choice=choice, cells=cells)
 
     def near_duplicates(self, similarity: float = NEAR) -> list[list[int]]:
@@ -342,29 +338,6 @@ class Index:
         own[~own.any(axis=1), -1] = True
         order = np.argsort(own, axis=1, kind="stable")[:, : wanted - 1]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(values, order, 1)
-
-
-def choose_search(vectors: NDArray[np.float32], way: str) -> tuple[Choice, Cells | None]:
-    """How to search `vectors`, measured on themselves where it could matter.
-
-    Raises ConfigError where the approximate way is demanded without faiss.
-    """
-    if way == "exact":
-        return Choice(approximate=False, reason="asked for"), None
-    if way == "approximate" and not have_faiss():
-        raise ConfigError(
-            "approximate search needs faiss",
-            where="--search",
-            got=way,
-            hint="pip install 'discern[ann]', or take --search exact",
-        )
-    if len(vectors) < LEAST_ROWS and way == "auto":
-        return Choice(approximate=False, reason=f"fewer than {LEAST_ROWS} images"), None
-    if not have_faiss():
-        return Choice(approximate=False, reason="faiss is not installed: discern[ann]"), None
-    cells = make_cells(vectors)
-    choice = judge(try_cells(vectors, cells))
-    return choice, cells if choice.approximate else None
 
 
 def _rows_only(table: FeatureTable) -> FeatureTable:

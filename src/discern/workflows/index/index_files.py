@@ -24,7 +24,7 @@ from discern.base.errors import DataError
 from discern.base.files import hash_file, write_bytes, write_json
 from discern.data.feature_files import FeatureTable, read_feature_table, write_feature_table
 from discern.exporting.folders import replaced_folder
-from discern.workflows.index.approximate import Cells, Choice, Trial, have_faiss
+from discern.workflows.index.approximate import NOT_HERE, Cells, Choice, Trial, have_faiss
 from discern.workflows.index.reduction import Reduction
 
 VERSION: Final = 1
@@ -129,9 +129,7 @@ def read_index(folder: Path) -> IndexParts:
     if metric not in METRICS or (choice.approximate and (cells is None or trial is None)):
         raise DataError("the index is damaged", where=folder / RECORD, got=f"metric {metric}")
     if choice.approximate and not have_faiss():
-        choice = Choice(
-            approximate=False, reason="faiss is not installed here: discern[ann]", trial=trial
-        )
+        choice = Choice(approximate=False, reason=NOT_HERE, trial=trial)
     table = read_feature_table(folder / _ROWS)
     if len(table) != len(vectors):
         raise DataError("the index is damaged: rows and vectors differ in number", where=folder)
@@ -141,7 +139,8 @@ def read_index(folder: Path) -> IndexParts:
 
 
 def _trial(record: dict[str, Any]) -> Trial:
-    return Trial(**{field.name: record[field.name] for field in fields(Trial)})
+    known = {"images": 0} | record
+    return Trial(**{field.name: known[field.name] for field in fields(Trial)})
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
