@@ -30,6 +30,7 @@ NAMES = (
     "fine_tune",
     "embedding",
     "index_search",
+    "near_duplicates",
     "label_review",
     "autolabel",
 )
@@ -44,6 +45,7 @@ _ON_DATA = (
     "head_stage",
     "fine_tune",
     "embedding",
+    "near_duplicates",
     "label_review",
     "accuracy_curve",
     "autolabel",

@@ -18,12 +18,14 @@ from discern.base.version import __version__
 if TYPE_CHECKING:
     from discern.api import TrainedRun as TrainedRun
     from discern.api import autolabel as autolabel
+    from discern.api import decide as decide
     from discern.api import embed as embed
     from discern.api import evaluate as evaluate
     from discern.api import explain as explain
     from discern.api import kfold as kfold
     from discern.api import load as load
     from discern.api import predict as predict
+    from discern.api import review as review
     from discern.api import scan as scan
     from discern.api import train as train
     from discern.base.errors import DiscernError as DiscernError
@@ -44,12 +46,14 @@ _HOMES = {
     "Signal": "discern.training.callbacks:Signal",
     "TrainedRun": "discern.api:TrainedRun",
     "autolabel": "discern.api:autolabel",
+    "decide": "discern.api:decide",
     "embed": "discern.api:embed",
     "evaluate": "discern.api:evaluate",
     "explain": "discern.api:explain",
     "kfold": "discern.api:kfold",
     "load": "discern.api:load",
     "predict": "discern.api:predict",
+    "review": "discern.api:review",
     "scan": "discern.api:scan",
     "train": "discern.api:train",
 }

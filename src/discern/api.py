@@ -313,6 +313,79 @@ def embed(
     return do_embed(opened, str(data), layer=layer, split=split)
 
 
+def review(
+    data: PathLike,
+    *,
+    model: PathLike | TrainedRun | None = None,
+    features: PathLike | None = None,
+    kfold: PathLike | None = None,
+    out: PathLike = "review",
+    split: str | None = None,
+    head: str | None = None,
+    threshold: float = 0.0,
+    suspects: str = "own",
+    curve: bool = False,
+    folds: int = 5,
+    seed: int = 0,
+    runs: PathLike | None = None,
+    console: Console = _QUIET,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Find labels of `data` that are probably wrong; the queue and its page go to `out`.
+
+    Evidence: a `model`'s features, those of a file (`features`), the folds of a `kfold`, else edges
+    and colors. `threshold`: least score, 0 to 1. `settings` by the flags of `discern review`
+    (`weights=...`, `overlay=...`). Gives what `discern review --json` prints. Raises DiscernError.
+    """
+    from discern.launch.reviewing import review_arguments
+    from discern.worker.review import review_request
+
+    path = model.path if isinstance(model, TrainedRun) else model
+    named = {"model": path, "features": features, "kfold": kfold, "runs": runs}
+    request = Request(
+        verb="review",
+        arguments=review_arguments(
+            data=str(data), out=str(out), classes=None, split=split, head=head,
+            threshold=threshold, suspects=suspects, curve=curve, folds=folds, seed=seed,
+            batch_size=64,
+            **{name: None if value is None else str(value) for name, value in named.items()},
+        ),
+        pairs=_pairs(settings, "review"),
+        quiet=True,
+    )  # fmt: skip
+    return review_request(request, console)
+
+
+def decide(
+    review: PathLike,
+    *,
+    accept: Iterable[str | int] = (),
+    relabel: Mapping[str, str] | None = None,
+    drop: Iterable[str | int] = (),
+    keep: Iterable[str | int] = (),
+    table: PathLike | None = None,
+    new_classes: bool = False,
+    note: str = "",
+) -> Path:
+    """Decide on images of the folder `review`; gives the file of the newest version, an overlay.
+
+    Images by rank, id or path; `relabel`: image to class; `table`: an edited queue. The file is for
+    `overlay` of `train`. Raises DiscernError; then nothing is decided.
+    """
+    from discern.data.deciding import Words
+    from discern.data.deciding import decide as decide_on
+    from discern.data.label_decisions import DecisionHistory
+    from discern.data.review_queue import read_review
+
+    words = Words(
+        accept=[str(one) for one in accept], drop=[str(one) for one in drop],
+        keep=[str(one) for one in keep], table=table, new_classes=new_classes, note=note,
+        relabel=[f"{image}={name}" for image, name in (relabel or {}).items()],
+    )  # fmt: skip
+    _, after = decide_on(read_review(str(review)), words)
+    return DecisionHistory.of(str(review)).path(after.number)
+
+
 def scan(data: PathLike, **settings: Any) -> ScannedData:
     """Look at the images of `data`: classes, splits, sizes, problems."""
     from discern.data.scan import DataRequest, scan_data

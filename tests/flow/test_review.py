@@ -183,6 +183,21 @@ def test_a_network_passes_the_images_once(photos: Path, tmp_path: Path) -> None:
     assert found["queue"] == again["queue"]
 
 
+def test_the_functions_of_the_package_do_the_same(photos: Path, tmp_path: Path) -> None:
+    import discern as api
+
+    out = tmp_path / "look"
+    found = api.review(photos, out=out, folds=3)
+    ranks = {row["path"]: row["rank"] for row in found["queue"]}
+    overlay = api.decide(out, accept=[ranks["ant/99.jpg"]], relabel={"ant/98.jpg": "bee"})
+    scanned = scan_data(DataRequest(train=str(photos), overlay=str(overlay)))
+    assert (12, 14) == tuple(scanned.manifest.head.counts().values())
+    with pytest.raises(ConfigError, match="out of range"):
+        api.review(photos, out=out, threshold=1.5)
+    with pytest.raises(DataError):
+        api.decide(out, drop=["no-such.jpg"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # 720 photos pass a network, on a busy machine
 def test_five_percent_of_flipped_labels_are_at_the_head_of_the_queue(

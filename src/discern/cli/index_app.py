@@ -128,9 +128,7 @@ def remove(
 @index_app.command("duplicates", help="Groups of images that lie together: near duplicates.")
 def duplicates(
     index: FolderArgument,
-    similarity: Annotated[
-        float, typer.Option("--similarity", help="least cosine of a pair")
-    ] = 0.95,
+    similarity: Annotated[float, typer.Option("--similarity", help="least cosine of a pair")] = 0.9,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
     debug: DebugFlag = False,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from discern.base.errors import ConfigError
 from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag, RunsFlag, make_request
 
 ModelFlag = Annotated[
@@ -62,30 +61,16 @@ def review(
     flags: Pairs,
 ) -> None:
     """Find labels that are probably wrong."""
+    from discern.launch.reviewing import review_arguments
     from discern.launch.worker_process import become_worker
 
-    arguments = {
-        "data": data, "model": model, "classes": classes, "features": features, "kfold": kfold,
-        "out": out, "split": split, "head": head, "threshold": threshold, "suspects": suspects,
-        "curve": curve, "folds": folds, "seed": seed, "batch_size": batch_size, "runs": runs,
-    }  # fmt: skip
-    _check(arguments)
+    arguments = review_arguments(
+        data=data, model=model, classes=classes, features=features, kfold=kfold, out=out,
+        split=split, head=head, threshold=threshold, suspects=suspects, curve=curve, folds=folds,
+        seed=seed, batch_size=batch_size, runs=runs,
+    )  # fmt: skip
     become_worker(
         make_request(
             "review", arguments=arguments, flags=flags, json=json, quiet=quiet, debug=debug
         )
     )
-
-
-def _check(given: dict[str, Any]) -> None:
-    if not 0 <= given["threshold"] <= 1:
-        raise ConfigError(
-            "the threshold is out of range", where="--threshold", got=given["threshold"],
-            expected="0 to 1",
-        )  # fmt: skip
-    if given["suspects"] not in ("own", "cleanlab"):
-        raise ConfigError(
-            "no such rule", where="--suspects", got=given["suspects"], expected="own or cleanlab"
-        )
-    if given["model"] is not None and given["features"] is not None:
-        raise ConfigError("--model and --features exclude each other", where="discern review")

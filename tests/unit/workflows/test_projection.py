@@ -44,7 +44,6 @@ def test_files_of_the_projector_have_a_row_and_a_picture_each(tmp_path) -> None:
         sprite_sheet(pictures, 4096)
 
 
-@pytest.mark.feature("CA-08")
-def test_sampled_rows_are_of_features_and_table_alike() -> None:
+def test_sampled_rows_are_evenly_spread() -> None:
     assert [0, 2, 5, 7] == sampled_rows(10, 4).tolist()
     assert list(range(10)) == sampled_rows(10, None).tolist()
