@@ -51,7 +51,7 @@ def test_timm(tmp_path, store):
     assert [(0, 1.25), (1, 12.5)] == points(run, "eval_top1")
     assert 2 == len(points(run, "eval_loss"))  # not finite, and kept
     assert {"model": "resnet50", "batch_size": 128, "lr": 0.001} == run.record["hparams"]
-    assert {"train_loss": 5.5, "eval_loss": 6.5, "eval_top1": 12.5, "lr": 0.0005} == run.metrics
+    assert {"train_loss": 5.5, "eval_loss": "nan", "eval_top1": 12.5, "lr": 0.0005} == run.metrics
     origin = run.record["imported"]
     assert ("timm", str(folder), ["last.pth.tar"]) == (
         origin["form"],

@@ -111,6 +111,8 @@ def export_command(
         raise ConfigError("no such format", where="--format", got=form, expected="csv, json or md")
     run = open_run(text, root)
     series = {name: run.read_series(name) for name in names} if names else run.read_all()
+    for problem in _problems(run):
+        console.warn(problem)
     forms = {"csv": _as_csv, "md": _as_markdown}
     content = forms[form](series) if form in forms else _as_json(run, series)
     if out is None:
@@ -155,9 +157,12 @@ def _say_fields(run: Run, console: Console) -> None:
 
 
 def _problems(run: Run) -> list[str]:
-    from discern.track.metrics_read import check_metrics
+    from discern.track.metrics_blocks import METRICS_FILE
+    from discern.track.metrics_read import check_metrics, read_names
 
     told = [str(problem) for problem in run.record.get("problems") or []]
+    if not (run.path / METRICS_FILE).exists() and (named := len(read_names(run.path))):
+        told.append(f"metrics.bin is missing: the points of {named} series are lost")
     checked = check_metrics(run.path)
     # A living writer may be in the middle of its last block.
     if checked.read_bytes < checked.file_bytes and not run.locked:

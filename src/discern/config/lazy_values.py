@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from discern.base.errors import ConfigError, ItemError, UsedItem
 from discern.base.names import did_you_mean
@@ -21,6 +23,8 @@ from discern.config.lazy_options import (
     can_be_made_of_configs,
 )
 
+# As alike as a word of five letters with one wrong, such as `smell` for `small`.
+_MISSPELLED: Final = 0.8
 # What is being computed in this thread, outermost first: (configs, item).
 _computing: ContextVar[tuple[tuple[LazyItems, str], ...]] = ContextVar("computing", default=())
 
@@ -209,6 +213,13 @@ def _realize(configs: LazyItems, name: str, given: Any, options: dict[str, Optio
             got=given,
             expected=", ".join(options),
             hint=did_you_mean(given, options),
+        )
+    near = [] if wanted is str else difflib.get_close_matches(given, options, 1, _MISSPELLED)
+    if near:
+        warnings.warn(
+            f"config item '{configs._lazy.prefix}{name}' has no option '{given}': the text itself "
+            f"is its value; did you mean '{near[0]}'?",
+            stacklevel=2,
         )
     return given
 

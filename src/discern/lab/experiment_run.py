@@ -256,5 +256,5 @@ class Experiment:
         for record in [] if self.configs is None else items_record(self.configs):
             if record["used"] or record["hyperparam"]:
                 mark = " (hyper-parameter)" if record["hyperparam"] else ""
-                value = record["computed"] or record["value"]
-                self.console.say(f"  {record['name']} = {value!s:.60}{mark}")
+                value = " ".join(str(record["computed"] or record["value"]).split())
+                self.console.say(f"  {record['name']} = {value:.60}{mark}")

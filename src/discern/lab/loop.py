@@ -46,7 +46,7 @@ class Loop:
     ) -> None:
         self._waits = waits
         self._after = after
-        self._kept: int | None = None  # the step whose line stays above
+        self._kept = ""  # the line that stays above, but for its times: not said again
         self._items = range(items) if isinstance(items, int) else items
         try:
             total = len(self._items)  # type: ignore[arg-type]
@@ -97,6 +97,11 @@ class Loop:
 
     def line(self, step: int | None = None, figures: list[tuple[str, float]] | None = None) -> str:
         """The line as it is now."""
+        return f"{self._told(step, figures)}  {self._clock.text(time.monotonic())}"
+
+    def _told(
+        self, step: int | None = None, figures: list[tuple[str, float]] | None = None
+    ) -> str:
         step = tracker.get_global_step() if step is None else step
         shown = tracker.tracker.shown() if figures is None else figures
         parts = [f"{step:>8,}:"]
@@ -104,21 +109,20 @@ class Loop:
         parts += [f"{name}: {value:.5g}" for name, value in shown[:_MOST_FIGURES]]
         if len(shown) > _MOST_FIGURES:
             parts.append(f"and {len(shown) - _MOST_FIGURES} more")
-        return "  ".join([*parts, self._clock.text(time.monotonic())])
+        return "  ".join(parts)
 
     def keep_line(self) -> None:
-        """Keep the line as it is, and go on below it."""
-        status_line.end(self.line())
-        self._kept = tracker.get_global_step()
+        """Keep the line as it is, once, and go on below it."""
+        told = self._told()
+        say = status_line.leave if told == self._kept else status_line.end
+        say(self.line())
+        self._kept = told
 
     def finish(self) -> None:
         """End the loop: the last line stays; a second call does nothing."""
         if self not in _running:
             return
-        if self._kept == tracker.get_global_step():
-            status_line.leave(self.line())
-        else:
-            status_line.end(self.line())
+        self.keep_line()
         _running.remove(self)
         monit.section_sink.remove(self.take_section)
         tracker.tracker.show_on(None)
@@ -146,7 +150,7 @@ class Loop:
         self, step: int | None = None, figures: list[tuple[str, float]] | None = None
     ) -> None:
         now = time.time()
-        if now < self.due:
+        if now < self.due or self._kept == (told := self._told(step, figures)):
             return
         if status_line.console.live:
             self.due = now + _REFRESH_S
@@ -154,6 +158,7 @@ class Loop:
             return
         if self.due:
             status_line.end(self.line(step, figures))
+            self._kept = told
         self.due = now + _PLAIN_LINES_S
 
 

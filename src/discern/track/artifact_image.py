@@ -36,6 +36,18 @@ def encode_png(name: str, pixels: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+def check_image(name: str, pixels: NDArray[Any]) -> None:
+    """Raises RunError for an array that `encode_png` does not take."""
+    for image in _batch_of(name, pixels)[:1]:
+        _rows_columns_channels(name, image)
+    if pixels.dtype.kind not in "biuf":
+        raise RunError(
+            f"'{name}' takes images",
+            got=f"an array of {pixels.dtype}",
+            expected="whole numbers of 0 to 255, or floats of 0 to 1",
+        )
+
+
 def _batch_of(name: str, pixels: NDArray[Any]) -> list[NDArray[Any]]:
     if pixels.ndim == _BATCH_AXES and len(pixels) and 0 not in pixels.shape:
         return list(pixels)

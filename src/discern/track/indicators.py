@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from discern.base.errors import RunError
+from discern.track.artifact_image import check_image
 from discern.track.logged_values import as_array, flat_numbers, mean_of
 
 SCALAR: Final = "scalar"
@@ -244,7 +245,10 @@ class ArtifactIndicator(Indicator):
         if kind in (TEXT, INDEXED_TEXT):
             self._content.append(_text_of(self.name, value, indexed=kind == INDEXED_TEXT))
         else:
-            self._content.append(as_array(value))
+            array = as_array(value)
+            if kind == IMAGE:  # a save writes other figures, too: none may fail for a picture
+                check_image(self.name, array)
+            self._content.append(array)
         return len(self._content) == 1
 
     def write(self, step: int, time: float) -> None:

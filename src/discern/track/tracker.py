@@ -278,9 +278,9 @@ class Tracker:
 
 def _whole_step(step: Any) -> int:
     numbers = flat_numbers("the step", step)
-    if len(numbers) != 1 or numbers[0] != int(numbers[0]):
+    if len(numbers) != 1 or not numbers[0].is_integer():
         raise _bad_step(step)
-    return int(step)
+    return step if isinstance(step, int) else int(numbers[0])
 
 
 def _bad_step(step: Any) -> RunError:

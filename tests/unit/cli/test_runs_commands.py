@@ -125,6 +125,15 @@ def test_show_tells_damaged_metrics(root, capsys):
     assert f"damaged at byte 16, {len(data) - 16} bytes are not read" in capsys.readouterr().err
 
 
+def test_show_and_export_tell_metrics_that_are_gone(root, capsys):
+    (root / "flowers" / "lenet-1" / "metrics.bin").unlink()
+    told = "metrics.bin is missing: the points of 2 series are lost"
+    show_command("lenet-1", root, Console())
+    assert told in capsys.readouterr().err
+    export_command("lenet-1", root, Console())
+    assert told in capsys.readouterr().err
+
+
 def test_csv_export_holds_every_point_exactly(root, tmp_path, capsys):
     assert export_command("lenet-1", root, Console()) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))

@@ -162,7 +162,9 @@ def test_other_values_are_used_as_they_are():
     Open.calc(Open.model, "small")(lambda: 1)
     own = Net(1)
     assert own is Plain(model=own).model
-    assert "smell" == Open(model="smell").model
+    assert "other" == Open(model="other").model
+    with pytest.warns(UserWarning, match="no option 'smell'.*did you mean 'small'"):
+        assert "smell" == Open(model="smell").model
 
 
 def test_misspelled_option_of_a_typed_item_is_told():

@@ -141,6 +141,15 @@ def test_dictionary_serves_as_configs():
     assert {"rate": 0.2, "net.width": 3} == the_run().record["config"]
 
 
+def test_a_setting_is_told_on_one_line(capsys):
+    experiment.create(name="net")
+    experiment.calculate_configs({"net": "Net(\n  (conv): Conv2d(1, 4)\n)", "lr": 0.1})
+    with experiment.start():
+        pass
+    told = capsys.readouterr().out.splitlines()
+    assert ["  net = Net( (conv): Conv2d(1, 4) )", "  lr = 0.1"] == told[2:]
+
+
 def git(*words):
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
 

@@ -80,6 +80,19 @@ def test_one_line_is_shown_anew_on_a_terminal(monkeypatch, capsys):
     assert 5 <= out.count("\r")
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_line_that_stays_is_said_once(monkeypatch, capsys, live):
+    monkeypatch.setattr("discern.base.console.Console.live", live)
+    monkeypatch.setattr("discern.lab.loop._REFRESH_S", 0.0)
+    monkeypatch.setattr("discern.lab.loop._PLAIN_LINES_S", 0.0)
+    running = loop.Loop(2, after=lambda _: running.keep_line())
+    for step in running:
+        tracker.add(loss=step)
+        tracker.save(step + 1)
+    whole = [line.rpartition("\r")[2] for line in capsys.readouterr().out.split("\n")]
+    assert [1, 1] == [sum(f" {step}:  loss" in line for line in whole) for step in (1, 2)]
+
+
 @pytest.mark.feature("LB-38")
 def test_first_interrupt_lets_the_iteration_finish():
     finished = []

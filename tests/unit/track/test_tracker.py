@@ -295,6 +295,18 @@ def test_images_texts_and_tensors_become_files(tracked):
     assert [[0, 1, 2], [3, 4, 5]] == np.load(found["w"]).tolist()
 
 
+@pytest.mark.parametrize(
+    "pixels", [np.zeros(3), np.zeros((5, 6, 7)), np.zeros((0, 4)), np.array([["a"]])]
+)
+def test_what_is_no_image_is_refused_at_the_call_and_costs_no_other_figure(tracked, pixels):
+    tracker = tracked.tracker
+    tracker.declare("pic", Kind(type=IMAGE))
+    with pytest.raises(RunError, match="'pic' takes images"):
+        tracker.add("pic", pixels)
+    tracker.save(1, loss=0.5)
+    assert {"loss": [(1, 0.5)]} == tracked.series()
+
+
 def test_density_is_the_share_of_saves_kept(tracked):
     tracked.tracker.declare("t", Kind(type=TEXT, density=0.25))
     for step in range(8):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,13 +175,8 @@ def _first_line(path: Path) -> list[str]:
 
 
 def last_values(run: ForeignRun) -> dict[str, float]:
-    """The latest finite figure of each series."""
-    found: dict[str, float] = {}
-    for name, points in run.series.items():
-        finite = [point.value for point in points if math.isfinite(point.value)]
-        if finite:
-            found[name] = finite[-1]
-    return found
+    """The latest figure of each series, also one that is not finite: so it ended."""
+    return {name: points[-1].value for name, points in run.series.items() if points}
 
 
 def find_folders(root: Path, depth: int = 4) -> Iterator[Path]:
