@@ -99,9 +99,7 @@ class Loop:
         """The line as it is now."""
         return f"{self._told(step, figures)}  {self._clock.text(time.monotonic())}"
 
-    def _told(
-        self, step: int | None = None, figures: list[tuple[str, float]] | None = None
-    ) -> str:
+    def _told(self, step: int | None = None, figures: list[tuple[str, float]] | None = None) -> str:
         step = tracker.get_global_step() if step is None else step
         shown = tracker.tracker.shown() if figures is None else figures
         parts = [f"{step:>8,}:"]

@@ -55,9 +55,11 @@ def better_way(name: str) -> Literal["min", "max"] | None:
     """Which way a series of this name is better: by the last of its words that tells, if any."""
     words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
     for word in reversed(words):
-        if word in _LESS:
+        # Catalyst numbers its scores: accuracy01, accuracy05.
+        told = {word, word.rstrip("0123456789")}
+        if told & _LESS:
             return "min"
-        if word in _MORE:
+        if told & _MORE:
             return "max"
     return None
 

@@ -128,6 +128,7 @@ def test_words_mean_runs(table):
         ("train/accuracy", "max"),
         ("val/balancedAccuracy", "max"),
         ("top5_error", "min"),
+        ("valid/accuracy01", "max"),
         ("time/images_per_s", None),
         ("lossless", None),
     ],
