@@ -118,7 +118,11 @@ def test_stages_that_cannot_be_are_refused_before_a_run_is_made(stage, told, tmp
     assert not list(tmp_path.glob("runs/*/*"))
 
 
-def test_a_few_steps_are_trained_whatever_warm_up_the_recipe_proposes(tmp_path):
-    ended = discern("train", "digits", *COMMON, "--steps", "4", "--runs", tmp_path, "--name", "few")
+@pytest.mark.parametrize(
+    ("words", "updates"),
+    [(("--steps", "4"), 4), (("--epochs", "1", "--sched", "one_cycle"), 20)],
+)
+def test_a_recipes_warm_up_gives_way_to_what_is_asked_for(words, updates, tmp_path):
+    ended = discern("train", "digits", *COMMON, *words, "--runs", tmp_path, "--name", "few")
     assert 0 == ended.code, ended.stderr
-    assert 4 == read_all(tmp_path / "digits" / "few")["train/loss"].steps[-1]
+    assert updates == read_all(tmp_path / "digits" / "few")["train/loss"].steps[-1]

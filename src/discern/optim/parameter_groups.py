@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from discern.base.errors import ConfigError
-from discern.base.names import did_you_mean
+from discern.base.names import counted, did_you_mean
 from discern.optim.layer_depth import Named, in_modules, inner_name, layer_scales
 
 _HEAD = "head"
@@ -166,7 +166,7 @@ def group_lines(optimizer: torch.optim.Optimizer) -> list[str]:
         tensors = group["params"]
         count = sum(p.numel() for p in tensors)
         lines.append(
-            f"{group['name']}: {len(tensors)} tensors, {count} numbers, "
+            f"{group['name']}: {counted(len(tensors), 'tensor')}, {counted(count, 'number')}, "
             f"rate {group['initial_lr']:g}, weight decay {group['weight_decay']:g}"
         )
     return lines

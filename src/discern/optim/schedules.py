@@ -80,6 +80,7 @@ class Schedule:
                 where="schedule",
                 got=f"warm-up of {self.warmup_steps} steps",
                 expected="no warm-up",
+                hint="stages.*.warmup_epochs=0",
             )
         formula = SCHEDULES[name](span, **arguments)
         object.__setattr__(self, "_formula", formula)
@@ -98,6 +99,11 @@ class Schedule:
             return target
         begin = self.warmup_begin
         return begin + (target - begin) * _WARMUP_SHAPES[self.warmup_mode](step / warmup)
+
+
+def rises_by_itself(name: str) -> bool:
+    """Whether the schedule `name` begins low of its own and so takes no warm-up."""
+    return _ALIASES.get(name, name) in RISING
 
 
 def resolve_schedule(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

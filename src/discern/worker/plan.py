@@ -43,6 +43,7 @@ from discern.data.sources import Source, measure_mean_std, open_source
 from discern.feed.side_heads import side_head_specs
 from discern.models.catalogue import BuiltModel, build_model, is_own_network
 from discern.models.recompute import recompute_activations
+from discern.optim.schedules import rises_by_itself
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metrics
 from discern.training.stage_parts import asked_metrics
@@ -112,8 +113,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     found |= {} if early.model.weights else {"weights": weights}
     choice = Layer("recipe", recipe.origin, {"model": found})
     resolved = resolve_request(request, recipe, choice)
-    stages = resolved.config.stages.items()
-    if shorten_warmups(recipe, {n: length_in_epochs(s, facts.train_count) for n, s in stages}):
+    if shorten_warmups(recipe, _warm_lengths(resolved.config, facts.train_count)):
         resolved = resolve_request(request, recipe, choice)
     check = bool(request.arguments.get("check"))
     if check:
@@ -132,6 +132,14 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         check=check,
         world=world,
     )
+
+
+def _warm_lengths(config: RunConfig, images: int) -> dict[str, float | None]:
+    """The stages' lengths in epochs of `images`, as far as a recipe's warm-up may take of them."""
+    return {
+        name: 0.0 if rises_by_itself(stage.schedule.name) else length_in_epochs(stage, images)
+        for name, stage in config.stages.items()
+    }
 
 
 def _typical_side(scanned: ScannedData) -> int:

@@ -177,7 +177,7 @@ def test_rule_for_frozen_parameters_only_is_no_error() -> None:
 def test_groups_are_told_in_a_line_each() -> None:
     lines = group_lines(build(groups=[{"match": "head.*", "lr_scale": 10}]))
     assert "decay: 3 tensors, 396 numbers, rate 0.1, weight decay 0.05" in lines
-    assert "decay_x10: 1 tensors, 8 numbers, rate 1, weight decay 0.05" in lines
+    assert "decay_x10: 1 tensor, 8 numbers, rate 1, weight decay 0.05" in lines
 
 
 def test_every_group_has_a_name_of_its_own_and_tells_rate_and_momentum() -> None:
