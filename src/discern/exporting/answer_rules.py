@@ -26,6 +26,7 @@ METHODS: Final = ("confidence", "energy", "distance")
 REFERENCES: Final = "references.safetensors"
 # Rows of images compared with all references at once: 1,024 x 5,000 cosines are 20 MB.
 _BLOCK: Final = 1024
+_LEAST_THRESHOLD: Final = 1e-6  # a threshold of 0 divides nothing
 Floats = NDArray[np.float32]
 
 
@@ -49,7 +50,7 @@ class HeadRules:
     """What is done to one head's logits; each None, or 1, where there is no such rule.
 
     thresholds: of several labels an image from which probability on each counts as there; of one
-    class an image the answer is the likeliest class that reaches its own, else it is unknown.
+    class an image the answer is the class of the largest multiple of its threshold.
     """
 
     temperature: float | None = None
@@ -115,15 +116,16 @@ def unit_rows(values: Floats) -> Floats:
 def answered_classes(
     rules: HeadRules, logits: Floats, probabilities: Floats, features: Floats
 ) -> NDArray[np.int64] | None:
-    """The class that each image is given, -1 = unknown: int64 [N]; None where no rule rejects."""
+    """The class that each image is given, -1 = unknown: int64 [N]; None where no rule chooses.
+
+    Thresholds choose between the classes; only the rule of the unknown rejects an image.
+    """
     if rules.thresholds is None and rules.unknown is None:
         return None
-    allowed = probabilities
+    weighed = probabilities
     if rules.thresholds is not None:
-        reached = probabilities >= np.array(rules.thresholds)
-        allowed = np.where(reached, probabilities, -1.0)
-    answers: NDArray[np.int64] = allowed.argmax(axis=1).astype(np.int64)
-    answers[allowed.max(axis=1) < 0.0] = -1
+        weighed = probabilities / np.maximum(np.array(rules.thresholds), _LEAST_THRESHOLD)
+    answers: NDArray[np.int64] = weighed.argmax(axis=1).astype(np.int64)
     if rules.unknown is not None:
         scores = known_scores(rules.unknown, logits, probabilities, features)
         answers[scores < rules.unknown.threshold] = -1

@@ -75,9 +75,17 @@ def card_lines(own: dict[str, Any]) -> list[str]:
     if own.get("temperature") is not None:
         lines.append(f"Probabilities are of logits divided by a temperature: {own['temperature']}.")
     if own.get("thresholds") is not None:
-        lines.append("Each class has a threshold of its own, in `config.json`.")
-    if own.get("unknown") is not None:
-        lines.append(f"What it does not know it calls unknown: {own['unknown']}.")
+        lines.append(
+            "Each class has a threshold of its own, in `config.json`: of several labels an image "
+            "each counts as there from it on; one class an image is that of the largest multiple "
+            "of its threshold."
+        )
+    rule = own.get("unknown")
+    if rule is not None:
+        lines.append(
+            f"An image is unknown below {rule['threshold']:.4g} by {rule['method']}; "
+            f"{rule['coverage']:.0%} of the images it was fitted on are known."
+        )
     return lines if len(lines) > 2 else [*lines, "The likeliest class, with its softmax."]
 
 

@@ -305,7 +305,7 @@ def head_answers(
     chosen = None
     if head.kind == "multi":
         order = np.argsort(-stated, axis=1, kind="stable")
-        least = thresholds or (LABEL_THRESHOLD,) * head.width
+        least = np.array(thresholds or (LABEL_THRESHOLD,) * head.width)  # as evaluation compares
         chosen = tuple(
             tuple((head.classes[k], float(values[k])) for k in places if values[k] >= least[k])
             for places, values in zip(order, stated, strict=True)

@@ -1,6 +1,7 @@
 """From which probability on an image counts as a class: thresholds by class, chosen for F1.
 
-NumPy only. Owns the search over a grid, its repeated cross-validation, and the promise that no
+Of several labels an image; those of one class an image are in `answer_thresholds`. NumPy only.
+Owns the search over a grid, its repeated cross-validation, and the promise that no
 class's F1 is below that at 0.5 (on the images given, and on those left out of the choice).
 
 Axes: N images, K classes, G grid values, F folds.
@@ -8,6 +9,7 @@ Axes: N images, K classes, G grid values, F folds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,31 +61,13 @@ def find_thresholds(
     median. It stays 0.5 where the left-out images, or all, score less with it. Raises DataError
     for probabilities outside 0..1 or not finite, and for fewer than 2 labeled images.
     """
-    stated, truth = _checked(probabilities, members)
-    if folds < 2 or repeats < 1:
-        raise DataError(
-            "not a cross-validation", got=f"{folds} folds, {repeats} repeats",
-            expected="at least 2 folds, 1 repeat",
-        )  # fmt: skip
-    folds = min(folds, len(stated))
+    stated, truth = checked_members(probabilities, members)
+    rounds = cross_validate(stated, truth, folds=folds, repeats=repeats, seed=seed)
+    every = _f1(_counts(_places(stated), truth))
+    held_f1: Floats = np.stack([part.held for part in rounds]).mean(axis=0)
+    held_f1_usual: Floats = np.stack([part.held_usual for part in rounds]).mean(axis=0)
     classes = np.arange(truth.shape[1])
-    # An image counts at the grid's values up to its place.
-    places = np.searchsorted(GRID, stated, side="right")
-    strata = _strata(truth)
-    chosen, held, held_usual = [], [], []
-    for repeat in range(repeats):
-        fold = stratified_folds(strata, folds, seed + repeat)
-        parts = np.stack([_counts(places[fold == f], truth[fold == f]) for f in range(folds)])
-        whole = np.asarray(parts.sum(axis=0))
-        best = np.stack([_best_places(_f1(whole - part)) for part in parts])
-        left_out = sum(parts[f][:, best[f], classes] for f in range(folds))
-        chosen.append(best)
-        held.append(_f1(left_out))
-        held_usual.append(_f1(whole[:, _USUAL_PLACE]))
-    every = _f1(_counts(places, truth))
-    held_f1: Floats = np.stack(held).mean(axis=0)
-    held_f1_usual: Floats = np.stack(held_usual).mean(axis=0)
-    middle = np.median(np.concatenate(chosen), axis=0).astype(np.int64)
+    middle = middle_places(rounds)
     better = (held_f1 > held_f1_usual) & (every[middle, classes] >= every[_USUAL_PLACE])
     middle = np.where(better, middle, _USUAL_PLACE)
     support = (truth == 1).sum(axis=0)
@@ -99,6 +83,55 @@ def find_thresholds(
         held_f1_usual=told(held_f1_usual),
         support=support.astype(np.int64),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One cross-validation of F folds.
+
+    fold: int64 [N]. best: int64 [F, K], the grid place of best F1 on the other folds. held and
+    held_usual: F1 of the left-out images at these and at 0.5, float64 [K].
+    """
+
+    fold: NDArray[np.int64]
+    best: NDArray[np.int64]
+    held: Floats
+    held_usual: Floats
+
+
+def cross_validate(
+    stated: Floats, truth: Floats, *, folds: int, repeats: int, seed: int
+) -> list[Round]:
+    """Choose each class's place on the grid on all folds but one, `repeats` times; [N, K] both.
+
+    As `checked_members` gives them. Raises DataError for less than 2 folds or 1 repeat.
+    """
+    if folds < 2 or repeats < 1:
+        raise DataError(
+            "not a cross-validation", got=f"{folds} folds, {repeats} repeats",
+            expected="at least 2 folds, 1 repeat",
+        )  # fmt: skip
+    folds, places = min(folds, len(truth)), _places(stated)
+    classes, strata = np.arange(truth.shape[1]), _strata(truth)
+    found = []
+    for repeat in range(repeats):
+        fold = stratified_folds(strata, folds, seed + repeat)
+        parts = np.stack([_counts(places[fold == f], truth[fold == f]) for f in range(folds)])
+        whole = np.asarray(parts.sum(axis=0))
+        best = np.stack([_best_places(_f1(whole - part)) for part in parts])
+        left_out = sum(parts[f][:, best[f], classes] for f in range(folds))
+        found.append(Round(fold, best, _f1(left_out), _f1(whole[:, _USUAL_PLACE])))
+    return found
+
+
+def _places(stated: Floats) -> NDArray[np.int64]:
+    """An image counts at the grid's values up to its place: int64 [N, K]."""
+    return np.searchsorted(GRID, stated, side="right")
+
+
+def middle_places(rounds: Sequence[Round]) -> NDArray[np.int64]:
+    """The median choice of all folds of all rounds: grid places [K]."""
+    return np.median(np.concatenate([part.best for part in rounds]), axis=0).astype(np.int64)
 
 
 def check_threshold(value: float, where: str) -> float:
@@ -144,8 +177,11 @@ def _strata(truth: Floats) -> NDArray[np.int64]:
     return np.asarray(np.where(there.any(axis=1), rarest, truth.shape[1]), dtype=np.int64)
 
 
-def _checked(probabilities: NDArray[Any], members: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Probabilities and membership (0, 1, NaN) of the labeled images, both [N, K]."""
+def checked_members(probabilities: NDArray[Any], members: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Probabilities and membership (0, 1, NaN) of the labeled images, both [N, K].
+
+    Raises DataError as `find_thresholds`.
+    """
     stated, given = np.asarray(probabilities, dtype=np.float64), np.asarray(members)
     if stated.ndim != 2 or len(given) != len(stated):
         raise DataError(

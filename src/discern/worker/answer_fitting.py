@@ -26,6 +26,7 @@ from discern.exporting.answer_rules import (
 )
 from discern.exporting.bundle_versions import write_version
 from discern.exporting.content import single_head
+from discern.training.answer_thresholds import AnswerThresholds, find_answer_thresholds
 from discern.training.calibration import (
     at_temperature,
     calibration_figures,
@@ -101,9 +102,9 @@ def thresholds_request(request: Request, console: Console) -> dict[str, Any]:
     found: dict[str, HeadRules] = dict(fitting.opened.rules.heads)
     told: dict[str, Any] = {}
     for name, table in tables.items():
-        stated, members = _stated(table)
-        chosen = find_thresholds(
-            stated, members,
+        several = isinstance(table, TagTable)
+        chosen = (find_thresholds if several else find_answer_thresholds)(
+            *_stated(table),
             folds=int(given.get("folds") or 5), repeats=int(given.get("repeats") or 5),
         )  # fmt: skip
         found[name] = replace(
@@ -254,12 +255,21 @@ def _threshold_record(chosen: ClassThresholds, classes: tuple[str, ...]) -> dict
         return None if np.isnan(value) else float(value)
 
     there = chosen.support > 0
+    accuracy = {}
+    if isinstance(chosen, AnswerThresholds):
+        accuracy = {
+            "accuracy": chosen.accuracy,
+            "accuracy_at_half": chosen.accuracy_usual,
+            "held_out_accuracy": chosen.held_accuracy,
+            "held_out_accuracy_at_half": chosen.held_accuracy_usual,
+        }
     return {
         "thresholds": dict(zip(classes, chosen.values.tolist(), strict=True)),
         "f1": float(chosen.f1[there].mean()) if there.any() else None,
         "f1_at_half": float(chosen.f1_usual[there].mean()) if there.any() else None,
         "held_out_f1": float(chosen.held_f1[there].mean()) if there.any() else None,
         "held_out_f1_at_half": float(chosen.held_f1_usual[there].mean()) if there.any() else None,
+        **accuracy,
         "classes": [
             {
                 "class": name,
@@ -292,15 +302,19 @@ def _tell_thresholds(head: str, record: Mapping[str, Any], console: Console) -> 
     if record["f1"] is None:
         console.result(f"{name}no class has images: all thresholds are 0.5")
         return
-    console.result(
-        f"{name}mean F1 {record['f1']:.4f}, at 0.5 {record['f1_at_half']:.4f}; on images left out "
-        f"{record['held_out_f1']:.4f}, at 0.5 {record['held_out_f1_at_half']:.4f}"
-    )
+    usual = "of the likeliest class" if "accuracy" in record else "at 0.5"
+    for figure, key in (("mean F1", "f1"), ("accuracy", "accuracy")):
+        if key in record:
+            console.result(
+                f"{name}{figure} {record[key]:.4f}, {usual} {record[key + '_at_half']:.4f}; on "
+                f"images left out {record['held_out_' + key]:.4f}, {usual} "
+                f"{record['held_out_' + key + '_at_half']:.4f}"
+            )
     moved = [row for row in record["classes"] if row["threshold"] != 0.5]
     rows = [
         (row["class"], f"{row['threshold']:.2f}", f"{row['f1']:.4f}", f"{row['f1_at_half']:.4f}")
         for row in moved[:_SHOWN_CLASSES]
     ]
     if rows:
-        console.table(("class", "threshold", "F1", "at 0.5"), rows)
+        console.table(("class", "threshold", "F1", usual), rows)
     console.say(f"  {len(moved)} of {len(record['classes'])} classes moved from 0.5")

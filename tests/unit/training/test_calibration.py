@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from sklearn.metrics import f1_score
 
 from discern.base.errors import ConfigError, DataError
+from discern.training.answer_thresholds import find_answer_thresholds
 from discern.training.calibration import (
     at_temperature,
     calibration_figures,
@@ -131,6 +133,37 @@ def test_f1_with_thresholds_is_never_below_that_at_a_half() -> None:
         for k, t in enumerate(found.values[:5])
     ]
     assert np.allclose(found.f1[:5], again)
+
+
+@pytest.mark.feature("CA-13")
+def test_thresholds_of_one_class_an_image_never_lower_the_mean_f1_of_the_answers() -> None:
+    """A rare class that is seldom the likeliest: the answers take it from a lower probability."""
+    draws = np.random.default_rng(5)
+    targets = draws.choice(4, 800, p=[0.55, 0.3, 0.1, 0.05])
+    logits = draws.normal(size=(800, 4)) + np.array([1.5, 0.8, -0.5, -1.0])
+    logits[np.arange(800), targets] += 1.7
+    stated = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = find_answer_thresholds(stated, targets, repeats=2)
+    answers, likeliest = (stated / found.values).argmax(axis=1), stated.argmax(axis=1)
+    wanted = f1_score(targets, answers, average=None)
+    assert np.allclose(found.f1, wanted)
+    assert np.allclose(found.f1_usual, f1_score(targets, likeliest, average=None))
+    assert found.accuracy == (answers == targets).mean()
+    assert found.f1.mean() > found.f1_usual.mean()
+    assert found.held_f1.mean() > found.held_f1_usual.mean()
+    noise = draws.random((60, 4)) + 1e-9
+    guessed = find_answer_thresholds(noise / noise.sum(axis=1, keepdims=True), targets[:60])
+    assert np.nanmean(guessed.f1) >= np.nanmean(guessed.f1_usual)
+    assert np.nanmean(guessed.held_f1) >= np.nanmean(guessed.held_f1_usual)
+
+
+def test_answers_stay_the_likeliest_class_where_no_threshold_helps() -> None:
+    targets = np.arange(90) % 3
+    stated = np.full((90, 3), 0.2)
+    stated[np.arange(90), targets] = 0.6
+    found = find_answer_thresholds(stated, targets)
+    assert found.values.tolist() == [0.5, 0.5, 0.5]
+    assert (found.accuracy, found.held_accuracy_usual) == (1.0, 1.0)
 
 
 def test_thresholds_take_class_numbers_with_an_empty_class_and_unlabeled_images() -> None:

@@ -125,12 +125,11 @@ def test_thresholds_are_of_the_softmax_that_predict_states(
     stated = np.zeros((len(answers.top), 8), dtype=np.float32)
     np.put_along_axis(stated, answers.top, answers.probabilities, axis=1)
     least = np.array([found["thresholds"][name] for name in predictor.classes])
-    reached = stated >= least
     assert answers.answered is not None
-    assert np.array_equal(answers.unknown, ~reached.any(axis=1))
-    known_rows = ~answers.unknown
-    expected = np.where(reached, stated, -1).argmax(axis=1)
-    assert np.array_equal(answers.answered[known_rows], expected[known_rows])
+    assert np.array_equal(answers.answered, (stated / least).argmax(axis=1))
+    assert not answers.unknown.any()  # thresholds choose between classes, they reject no image
+    scores = scored(tmp_path / "b", known, split="val")
+    assert (scores["count"], scores["accuracy"]) == (215, found["accuracy_at_half"])
 
 
 @pytest.mark.feature("CA-12")
