@@ -97,9 +97,10 @@ def find_answer_thresholds(
 
 
 def f1_by_class(answers: Classes, true: Classes, width: int) -> Floats:
-    """F1 of each class, float64 [K]; NaN for a class without an image."""
+    """F1 of each class, float64 [K]; NaN for a class without an image. Answers below 0 are none."""
     right = np.bincount(true[answers == true], minlength=width)
-    named, there = np.bincount(answers, minlength=width), np.bincount(true, minlength=width)
+    named = np.bincount(answers[answers >= 0], minlength=width)
+    there = np.bincount(true, minlength=width)
     f1 = 2.0 * right / np.maximum(named + there, 1)
     return np.asarray(np.where(there > 0, f1, np.nan))
 

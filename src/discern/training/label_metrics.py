@@ -2,7 +2,8 @@
 
 Owns the multi-label figures. targets: float [N, K], 1 yes, 0 no, NaN missing; scores: float [N, K],
 probabilities in 0..1. A missing label takes no part, and a class or figure that is undefined is
-NaN; means are over the defined ones. Where nothing is missing each equals scikit-learn's.
+NaN; means are over the defined ones. Where nothing is missing each equals scikit-learn's. Without a
+`threshold` the table's own count, 0.5 where it has none.
 
 N images, K labels.
 """
@@ -31,13 +32,15 @@ THRESHOLD = 0.5
 class LabelTable:
     """Targets and scores of one evaluation: float64 [N, K] each, and the K label names.
 
-    Raises DataError when shapes do not fit, a target is none of 0, 1 and NaN, a score lies outside
-    0..1, or no label is known.
+    thresholds: from which score on each label counts as there, [K]; None: from 0.5. Raises
+    DataError when shapes do not fit, a target is none of 0, 1 and NaN, a score lies outside 0..1,
+    or no label is known.
     """
 
     targets: Floats
     scores: Floats
     classes: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = self.targets.shape
@@ -60,29 +63,34 @@ class LabelTable:
         """Which labels are not missing: bool [N, K]."""
         return ~np.isnan(self.targets)
 
-    def counts(self, threshold: float = THRESHOLD) -> tuple[Floats, Floats, Floats]:
+    def named(self, threshold: float | None = None) -> NDArray[np.bool_]:
+        """Which labels count as there: bool [N, K]; None: at the table's own thresholds."""
+        own = THRESHOLD if self.thresholds is None else np.array(self.thresholds)
+        return np.asarray(self.scores >= (own if threshold is None else threshold))
+
+    def counts(self, threshold: float | None = None) -> tuple[Floats, Floats, Floats]:
         """(right, actual, named) known positives of each label: float64 [K] each."""
         actual = self.known & (self.targets == 1.0)
-        named = self.known & (self.scores >= threshold)
+        named = self.known & self.named(threshold)
         right = (actual & named).sum(axis=0).astype(np.float64)
         return right, actual.sum(axis=0).astype(np.float64), named.sum(axis=0).astype(np.float64)
 
 
-def label_accuracy(table: LabelTable, threshold: float = THRESHOLD) -> float:
+def label_accuracy(table: LabelTable, threshold: float | None = None) -> float:
     """The fraction of known labels told right."""
-    told = (table.scores >= threshold) == (table.targets == 1.0)
+    told = table.named(threshold) == (table.targets == 1.0)
     return float(told[table.known].mean())
 
 
-def exact_match(table: LabelTable, threshold: float = THRESHOLD) -> float:
+def exact_match(table: LabelTable, threshold: float | None = None) -> float:
     """The fraction of images with a known label all of whose known labels are told right."""
-    wrong = table.known & ((table.scores >= threshold) != (table.targets == 1.0))
+    wrong = table.known & (table.named(threshold) != (table.targets == 1.0))
     rows = table.known.any(axis=1)
     return float(1.0 - wrong.any(axis=1)[rows].mean())
 
 
 def label_precision(
-    table: LabelTable, average: Average = "macro", threshold: float = THRESHOLD
+    table: LabelTable, average: Average = "macro", threshold: float | None = None
 ) -> float:
     """Precision over the labels; 0 for one never named."""
     right, actual, named = table.counts(threshold)
@@ -90,14 +98,16 @@ def label_precision(
 
 
 def label_recall(
-    table: LabelTable, average: Average = "macro", threshold: float = THRESHOLD
+    table: LabelTable, average: Average = "macro", threshold: float | None = None
 ) -> float:
     """Recall over the labels; 0 for one without a positive."""
     right, actual, _ = table.counts(threshold)
     return _averaged(right, actual, actual, average)
 
 
-def label_f1(table: LabelTable, average: Average = "macro", threshold: float = THRESHOLD) -> float:
+def label_f1(
+    table: LabelTable, average: Average = "macro", threshold: float | None = None
+) -> float:
     """F1 over the labels; 0 for one neither there nor named."""
     right, actual, named = table.counts(threshold)
     return _averaged(2.0 * right, actual + named, actual, average)

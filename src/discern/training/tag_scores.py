@@ -32,7 +32,8 @@ class TagTable:
 
     positions: int64 [N], places in the manifest. targets: float32 [N, K], 1 yes, 0 no, NaN unknown.
     probabilities: float32 [N, K], sigmoids. losses: float32 [N], mean binary cross entropy of an
-    image's known labels in nats; NaN where none is known. classes: the K label names.
+    image's known labels in nats; NaN where none is known. classes: the K label names. thresholds:
+    [K], from which probability on each counts as there; None: 0.5.
     Raises ValueError when shapes do not fit together.
     """
 
@@ -41,6 +42,7 @@ class TagTable:
     probabilities: NDArray[np.float32]
     losses: NDArray[np.float32]
     classes: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.positions), len(self.classes))
@@ -62,7 +64,8 @@ class TagTable:
     @property
     def named(self) -> NDArray[np.bool_]:
         """Which labels the network says are there: bool [N, K]."""
-        return np.greater_equal(self.probabilities, THRESHOLD)
+        least = THRESHOLD if self.thresholds is None else np.array(self.thresholds)
+        return np.asarray(self.probabilities >= least)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -77,16 +80,19 @@ class TagTable:
         Raises DataError when no label is known.
         """
         stated = np.nan_to_num(self.probabilities.astype(np.float64), nan=0.0)
-        return LabelTable(self.targets.astype(np.float64), stated, self.classes)
+        targets = self.targets.astype(np.float64)
+        return LabelTable(targets, stated, self.classes, self.thresholds)
 
 
 def tag_record(table: TagTable) -> dict[str, Any]:
     """The scores of several labels an image as stored and printed: fractions, not percent.
 
     accuracy: of the images with a known label, the share whose known labels are all told right at
-    0.5 (subset accuracy, scikit-learn's `accuracy_score`); accuracy_low and _high: its Wilson
-    interval, 95 %; count: those images. macro_f1, micro_f1, map (mean average precision) and loss,
-    the mean over images of `losses`. None for what is not defined or not finite. There is no top-5.
+    the table's thresholds, 0.5 without any (subset accuracy, scikit-learn's `accuracy_score`);
+    accuracy_low and _high: its Wilson interval, 95 %; count: those images. macro_f1, micro_f1, map
+    (mean average precision) and loss, the mean over images of `losses`. A table with thresholds has
+    accuracy and F1 at 0.5 as well, as `NAME_at_half`. None for what is not defined or not finite.
+    There is no top-5.
     Raises DataError when no label is known.
     """
     labels = table.labels()
@@ -98,6 +104,12 @@ def tag_record(table: TagTable) -> dict[str, Any]:
         "micro_f1": label_f1(labels, "micro"),
         "map": label_mean_average_precision(labels),
     }
+    if table.thresholds is not None:
+        figures |= {
+            "accuracy_at_half": exact_match(labels, THRESHOLD),
+            "macro_f1_at_half": label_f1(labels, "macro", THRESHOLD),
+            "micro_f1_at_half": label_f1(labels, "micro", THRESHOLD),
+        }
     return {
         "count": count,
         "accuracy": exact_match(labels),

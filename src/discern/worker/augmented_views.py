@@ -6,12 +6,14 @@ network that learned mirrored images, all of these mirrored.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from discern.data.head_spec import HeadSpec
 from discern.models.classifier import Output
 
 # The shift of small images in training (see `training.material`).
@@ -19,14 +21,16 @@ _SHIFT: Final = 1 / 16
 
 
 class AugmentedViews(nn.Module):
-    """`model`, of one head of one label an image, asked about each view.
+    """`model`, whose heads are `heads`, asked about each view.
 
-    logits: logs of the sums of the views' probabilities. features: those of the image itself.
+    logits: logs of the sums of the views' probabilities; of several labels an image the logits of
+    the means of the views' sigmoids. features: those of the image itself.
     """
 
-    def __init__(self, model: nn.Module, *, mirror: bool) -> None:
+    def __init__(self, model: nn.Module, heads: Sequence[HeadSpec], *, mirror: bool) -> None:
         super().__init__()
         self.model = model
+        self.kinds = {head.name: head.kind for head in heads}
         self.mirror = mirror
 
     @property
@@ -37,8 +41,15 @@ class AugmentedViews(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """Mean answer and features [N, D] of normalized `images` [N, C, H, W]."""
         outputs: list[Output] = [self.model(view) for view in self._views(images)]
-        stated = torch.stack([output.logits for output in outputs]).float().log_softmax(-1)
-        return outputs[0]._replace(logits=torch.logsumexp(stated, 0))
+        first: Any = outputs[0].logits
+        answers: list[Any] = [output.logits for output in outputs]
+        if not isinstance(first, dict):
+            kind = next(iter(self.kinds.values()))
+            return outputs[0]._replace(logits=_mean_answer(answers, kind))
+        joined: Any = {
+            name: _mean_answer([own[name] for own in answers], self.kinds[name]) for name in first
+        }
+        return outputs[0]._replace(logits=joined)
 
     def _views(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
@@ -47,3 +58,11 @@ class AugmentedViews(nn.Module):
         corners = ((down, right), (0, right), (2 * down, right), (down, 0), (down, 2 * right))
         views = [padded[..., top : top + height, left : left + width] for top, left in corners]
         return views + [view.flip(-1) for view in views] if self.mirror else views
+
+
+def _mean_answer(logits: list[Tensor], kind: str) -> Tensor:
+    """The logits of the mean probabilities of views; `kind` as of a HeadSpec."""
+    every = torch.stack(logits).float()
+    if kind == "multi":
+        return torch.logit(every.sigmoid().mean(0), eps=1e-7)
+    return torch.logsumexp(every.log_softmax(-1), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ from discern.base.names import counted
 from discern.config.request import Request
 from discern.data.head_spec import HeadSpec
 from discern.data.label_origin import by_models_words, labeled_by_models
+from discern.data.scan import ScannedData
 from discern.training.evaluate import Table
 from discern.training.joint_scores import joint_record
 from discern.training.metric_table import open_metrics
 from discern.training.scores import EvalTable, most_confused_pairs
 from discern.training.tag_scores import TagTable
 from discern.worker.data_scan import left_out_words
-from discern.worker.evaluation_parts import Evaluated, check_parts, evaluation_parts
+from discern.worker.evaluated import Evaluated
+from discern.worker.evaluation_parts import check_parts, evaluation_parts
 from discern.worker.evaluation_words import part_lines
-from discern.worker.open_model import open_model
+from discern.worker.open_model import OpenedModel, open_model
 from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import open_request, pair_value, set_threads
 from discern.worker.scored_data import data_source, scan_scored
@@ -76,8 +78,15 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     }
 
 
-def evaluated(request: Request, console: Console) -> tuple[Evaluated, dict[str, Any]]:
-    """Open the model, read the images and score them; gives what was scored, and `metrics`."""
+def evaluated(
+    request: Request,
+    console: Console,
+    scan_images: Callable[[Request, OpenedModel, Console], tuple[ScannedData, str]] = scan_scored,
+) -> tuple[Evaluated, dict[str, Any]]:
+    """Open the model, read the images and score them; gives what was scored, and `metrics`.
+
+    `scan_images` gives the images, under the model's class numbers, and the split to score.
+    """
     set_threads(request)
     opened = open_model(open_request(request))
     check_parts(request, opened.heads)
@@ -85,7 +94,7 @@ def evaluated(request: Request, console: Console) -> tuple[Evaluated, dict[str, 
     names = pair_value(request, "tracking.metrics", [])
     wanted, of_tags = open_metrics([(name, {}) for name in names], opened.heads)
     console.say(f"model    {opened.name}, {heads_text(opened.heads)}, on {opened.device}")
-    scanned, split = scan_scored(request, opened, console)
+    scanned, split = scan_images(request, opened, console)
     material = scoring.material(scanned.manifest)
     unknown = [rules.unknown for rules in opened.rules.heads.values()]
     by_distance = any(rule is not None and rule.method == "distance" for rule in unknown)
@@ -144,6 +153,8 @@ def tell_evaluation(
         console.say(f"  {further}")
     for line in head_lines(metrics):
         console.say(f"  {line}")
+    if any(isinstance(t, TagTable) and t.thresholds is not None for t in tables.values()):
+        console.say("  labels count from the bundle's thresholds on; those at_half from 0.5 on")
     for table in tables.values():
         for pair in most_confused_pairs(table, 5) if isinstance(table, EvalTable) else ():
             console.say(f"  {pair.true} taken for {pair.predicted}: {pair.count}")

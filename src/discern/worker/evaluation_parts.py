@@ -5,10 +5,9 @@ Each part is a plain JSON object, or None where it was not asked for or cannot b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,102 +17,81 @@ from discern.base.errors import ConfigError
 from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
 from discern.data.check import Gathered, gather_rows
-from discern.data.head_spec import HeadSpec, is_plain, main_heads
+from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.leaks import MOST_COMPARED, ImageSet, Leaks, find_leaks
-from discern.data.scan import DataRequest, ScannedData, scan_data
+from discern.data.scan import DataRequest, scan_data
 from discern.data.sources import open_source
-from discern.data.table_files import read_table
-from discern.exporting.answer_rules import HeadRules, answered_classes
-from discern.training.calibration import (
-    calibration_figures,
-    cross_validated_temperature,
-)
-from discern.training.class_groups import group_names, group_table
+from discern.training.class_groups import group_names
 from discern.training.coverage import coverage_curve
 from discern.training.evaluate import Table
-from discern.training.material import Material
-from discern.training.metrics import probabilities
-from discern.training.scores import (
-    EvalTable,
-    confusion_matrix,
-    most_confused_pairs,
-    score_record,
-    table_from_logits,
-    wilson_interval,
-)
-from discern.training.slices import find_slices
+from discern.training.scores import EvalTable, wilson_interval
 from discern.worker.augmented_views import AugmentedViews
+from discern.worker.evaluated import Evaluated
+from discern.worker.head_parts import (
+    answers,
+    calibration,
+    groups,
+    read_groups,
+    slices,
+    views,
+)
 from discern.worker.request_values import pair_value
-from discern.worker.scored_facts import column_facts, image_facts, manifest_facts
-from discern.worker.scoring import Scoring
 from discern.worker.stress import stress_test
 from discern.worker.tempered_model import tempered
 
 # Images, scored and training ones, that are compared unasked: some seconds of one core.
 MOST_UNASKED: Final = 5000
-# Logits that a temperature is cross-validated on: a second or two.
-_MOST_FITTED: Final = 5_000_000
-_SHOWN_SLICES: Final = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """What was scored: the images, their split and the tables."""
-
-    request: Request
-    scoring: Scoring
-    scanned: ScannedData
-    material: Material
-    split: str
-    tables: dict[str, Table]
-
-    @property
-    def table(self) -> EvalTable | None:
-        """The table of the only head of one label an image; None for others."""
-        table = next(iter(self.tables.values()))
-        return table if len(self.tables) == 1 and isinstance(table, EvalTable) else None
-
-    def asked(self, name: str) -> Any:
-        """The command's own option `name`."""
-        return self.request.arguments.get(name)
 
 
 def evaluation_parts(done: Evaluated, console: Console) -> dict[str, Any]:
-    """All parts by name: leak_free, answers, calibration, coverage, slices, groups, stress, tta."""
-    table, rows = done.table, done.material.positions(done.split)
-    wanted = done.asked("out") is not None or bool(done.asked("slice_by"))
+    """All parts by name: leak_free, answers, calibration, coverage, slices, groups, stress, tta.
+
+    Of several heads `head_parts` has those of each by its name, and `leak_free` is as the joint
+    scores are: the means over the heads.
+    """
+    rows = done.material.positions(done.split)
     seen: Gathered | None = None
-    if wanted and table is not None:
+    if done.asked("out") is not None or bool(done.asked("slice_by")):
         with counting_bar(console, "looking at the images") as progress:
             seen = gather_rows(done.material.source, rows, done.scoring.workers, progress)
     leaks = _leaks(done, rows, seen, console)
-    parts: dict[str, Any] = {"leak_free": None if leaks is None else _leak_free(done, leaks)}
-    if table is None:
-        return parts
-    return parts | {
-        "answers": _answers(done, table),
-        "calibration": _calibration(table),
-        "coverage": coverage_curve(table).record(),
-        "slices": None if seen is None else _slices(done, table, seen),
-        "groups": _groups(done, table),
-        "stress": _stress(done, console),
-        "tta": _views(done, table, console),
-    }
+    stress, views = _stress(done, console), _views(done, console)
+    parts = {}
+    for name, table in done.labeled.items():
+        one = isinstance(table, EvalTable)
+        parts[name] = {
+            "leak_free": None if leaks is None else _leak_free(done, table, leaks),
+            "answers": answers(done, name, table) if isinstance(table, EvalTable) else None,
+            "calibration": calibration(table) if isinstance(table, EvalTable) else None,
+            "coverage": coverage_curve(table).record() if isinstance(table, EvalTable) else None,
+            "slices": None if seen is None else slices(done, table, seen),
+            "groups": _groups(done, table) if one else None,
+            "stress": stress.get(name),
+            "tta": views.get(name),
+        }
+    if len(done.tables) == 1:
+        return next(iter(parts.values()))
+    return {"leak_free": _joint_leak_free(parts), "head_parts": parts}
 
 
 def check_parts(request: Request, heads: Sequence[HeadSpec]) -> None:
-    """Raises ConfigError for parts that a model of these heads cannot have, or an unread file."""
-    if is_plain(main_heads(heads)):
-        if request.arguments.get("groups") is not None:
-            group_names(heads[0].classes, read_groups(Path(request.arguments["groups"])))
+    """Raises ConfigError for groups that no head of these can have, or an unread file."""
+    if request.arguments.get("groups") is None:
         return
-    for name in ("stress", "tta", "groups", "slice_by"):
-        if request.arguments.get(name):
-            raise ConfigError(
-                "this is for a model of one head of one label an image",
-                where=f"--{name.replace('_', '-')}",
-                got=", ".join(head.name for head in heads),
-            )
+    named = read_groups(Path(request.arguments["groups"]))
+    single = [head for head in main_heads(heads) if head.kind == "single"]
+    if not single:
+        raise ConfigError(
+            "groups are of a head of one label an image", where="--groups",
+            got=", ".join(head.name for head in heads),
+        )  # fmt: skip
+    if not any(_grouped(head.classes, named) for head in single):
+        group_names(single[0].classes, named)  # says which class lacks one
+
+
+def _grouped(classes: Sequence[str], named: Mapping[str, str]) -> bool:
+    """Whether each class has a group; of several heads the file may be of one of them."""
+    return all(name in named for name in classes)
 
 
 def _leaks(
@@ -163,9 +141,8 @@ def _training_images(done: Evaluated, *, forced: bool, console: Console) -> Imag
     )
 
 
-def _leak_free(done: Evaluated, leaks: Leaks) -> dict[str, Any]:
+def _leak_free(done: Evaluated, table: Table, leaks: Leaks) -> dict[str, Any]:
     """The accuracy without the images that are like a training image, and who they are."""
-    table = next(iter(done.tables.values()))
     left = table.labeled & ~leaks.any
     count, right = int(left.sum()), int((table.correct & left).sum())
     low, high = wilson_interval(right, count) if count else (None, None)
@@ -185,117 +162,43 @@ def _leak_free(done: Evaluated, leaks: Leaks) -> dict[str, Any]:
     }
 
 
-def _answers(done: Evaluated, table: EvalTable) -> dict[str, Any] | None:
-    """What the bundle's rules answer: how many are known, and how right those are; None without."""
-    opened = done.scoring.opened
-    head = next(iter(done.tables))
-    rules: HeadRules = opened.rules.of(head)
-    if table.logits is None or (rules.thresholds is None and rules.unknown is None):
+def _joint_leak_free(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The means over the heads that have images left; counts are the most of any head."""
+    found = [own["leak_free"] for own in parts.values() if own["leak_free"] is not None]
+    left = [own for own in found if own["accuracy"] is not None]
+    if not found:
         return None
-    every = replace(table, targets=np.zeros_like(table.targets))
-    raw = table.logits * np.float32(rules.temperature or 1.0)
-    features = table.features if table.features is not None else np.zeros((len(table), 1))
-    answered = answered_classes(
-        rules, raw, probabilities(every).astype(np.float32), features.astype(np.float32)
-    )
-    if answered is None:
-        return None
-    known = (answered >= 0) & table.labeled
-    right = int((answered[known] == table.targets[known]).sum())
-    count, total = int(known.sum()), int(table.labeled.sum())
-    low, high = wilson_interval(right, count) if count else (None, None)
-    return {
-        "answered": count,
-        "unknown": total - count,
-        "coverage": count / total,
-        "accuracy": right / count if count else None,
-        "accuracy_low": low,
-        "accuracy_high": high,
+    most = max(left or found, key=lambda own: int(own["count"]))
+    means = {
+        key: sum(own[key] for own in left) / len(left) if left else None
+        for key in ("accuracy", "accuracy_low", "accuracy_high")
     }
+    return {**most, **means}
 
 
-def _calibration(table: EvalTable) -> dict[str, Any] | None:
-    """ECE, Brier score, loss and bias; and what a temperature would make of them, out of fold."""
-    if table.logits is None or not np.isfinite(table.logits).all():
-        return None
-    before = calibration_figures(table)
-    labeled = table.labeled
-    if int(labeled.sum()) < 10 or table.logits.size > _MOST_FITTED:
-        return {**before, "temperature": None, "at_temperature": None}
-    found = cross_validated_temperature(table.logits, table.targets)
-    held = table_from_logits(
-        np.log(np.maximum(found.probabilities[labeled], 1e-30)).astype(np.float32),
-        table.targets[labeled],
-        classes=table.classes,
-    )
-    return {
-        **before,
-        "temperature": found.temperature,
-        "at_temperature": calibration_figures(held),
-    }
-
-
-def _slices(done: Evaluated, table: EvalTable, seen: Gathered) -> list[dict[str, Any]]:
-    manifest, rows, labeled = done.scanned.manifest, table.positions, table.labeled
-    heads = [head.spec for head in manifest.heads]
-    facts = image_facts(seen) | manifest_facts(manifest, rows, heads)
-    data = str(done.request.arguments["data"])
-    facts |= column_facts(data, done.asked("slice_by") or (), manifest, rows)
-    own = {name: values[labeled] for name, values in facts.items()}
-    found = find_slices(table.correct[labeled], own)
-    return [part.record() for part in found[:_SHOWN_SLICES]]
-
-
-def _groups(done: Evaluated, table: EvalTable) -> dict[str, Any] | None:
-    """The scores and confusions of groups of classes; None without `--groups`."""
+def _groups(done: Evaluated, table: Table) -> dict[str, Any] | None:
+    """The part `groups` of a head all of whose classes have one."""
     file = done.asked("groups")
-    if file is None:
+    if file is None or not isinstance(table, EvalTable):
         return None
-    joined = group_table(table, read_groups(Path(file)))
-    return {
-        **score_record(joined),
-        "top5": None,
-        "loss": None,
-        "classes": list(joined.classes),
-        "confusion": confusion_matrix(joined).tolist(),
-        "most_confused": [pair.record() for pair in most_confused_pairs(joined, 10)],
-    }
+    named = read_groups(Path(file))
+    return groups(table, named) if _grouped(table.classes, named) else None
 
 
-def read_groups(path: Path) -> dict[str, str]:
-    """Class name to group, of a table with the columns `class` and `group`. Raises ConfigError."""
-    if not path.is_file():
-        raise ConfigError("no such file", where="--groups", got=path, expected="a CSV: class,group")
-    columns = read_table(path).columns
-    if not {"class", "group"} <= columns.keys():
-        raise ConfigError(
-            "the table lacks a column", where="--groups", got=", ".join(columns),
-            expected="class, group",
-        )  # fmt: skip
-    pairs = zip(columns["class"], columns["group"], strict=True)
-    return {str(name): str(group) for name, group in pairs}
-
-
-def _stress(done: Evaluated, console: Console) -> dict[str, Any] | None:
+def _stress(done: Evaluated, console: Console) -> dict[str, dict[str, Any]]:
     if not done.asked("stress"):
-        return None
+        return {}
     console.say("stress   six kinds at three strengths")
-    return stress_test(done.scoring, done.material, done.split, next(iter(done.tables)))
+    return stress_test(done.scoring, done.material, done.split)
 
 
-def _views(done: Evaluated, table: EvalTable, console: Console) -> dict[str, Any] | None:
-    """The scores of the mean answer to several views, and what changed image by image."""
+def _views(done: Evaluated, console: Console) -> dict[str, dict[str, Any]]:
+    """By head, the scores of the mean answer to several views, and what changed image by image."""
     if not done.asked("tta"):
-        return None
+        return {}
     opened = done.scoring.opened
     model = tempered(opened.model, opened.heads, opened.rules.temperatures)
-    asked = AugmentedViews(model, mirror=opened.scored.mirrored)
+    asked = AugmentedViews(model, opened.heads, mirror=opened.scored.mirrored)
     console.say(f"views    {asked.views} of each image")
-    views = done.scoring.tables(done.material, done.split, model=asked, raw=True)
-    found = cast("EvalTable", next(iter(views.values())))  # of the same head as `table`
-    return {
-        "views": asked.views,
-        **score_record(found),
-        "mended": int((found.correct & ~table.correct).sum()),
-        "spoiled": int((table.correct & ~found.correct & table.labeled).sum()),
-    }
+    found = done.scoring.tables(done.material, done.split, model=asked, raw=True)
+    return {name: views(found[name], table, asked.views) for name, table in done.labeled.items()}

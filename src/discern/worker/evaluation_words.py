@@ -14,6 +14,8 @@ def part_lines(parts: Mapping[str, Any]) -> list[str]:
     for name, words in _WORDS.items():
         if parts.get(name):
             lines += words(parts[name])
+    for head, own in (parts.get("head_parts") or {}).items():
+        lines += [f"{head}: {line}" for line in part_lines(own)]
     return lines
 
 
@@ -37,8 +39,12 @@ def _leak_free(part: Mapping[str, Any]) -> list[str]:
 
 
 def _answers(part: Mapping[str, Any]) -> list[str]:
+    if part["thresholds"]:
+        rule = f"answers at the bundle's thresholds: macro F1 {part['macro_f1']:.4f}"
+    else:
+        rule = "answers"
     asked = f"{part['answered']} known, {part['unknown']} unknown"
-    return [f"answers: {asked}; of the known {_interval(part)} are right"]
+    return [f"{rule}: {asked}; of the known {_interval(part)} are right"]
 
 
 def _calibration(part: Mapping[str, Any]) -> list[str]:

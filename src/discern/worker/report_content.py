@@ -29,6 +29,7 @@ from discern.workflows.report import Points, ReportContent, write_report
 
 AnyReport: TypeAlias = ReportContent | HeadsReportContent
 
+CHOSEN_ON_TEST = "Chosen on the test images: this score is too good."
 FEW_IMAGES = 100  # below this the 95 % interval spans some twenty points
 _CURVES = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/accuracy")
 
@@ -71,15 +72,10 @@ def report_content(
         val_metrics=val_metrics,
         curves=run_curves(series),
         facts=_facts(plan, material),
-        environment=_environment(writer.run.record),
+        environment=run_environment(writer.run.record),
         warnings=_warnings(plan, metrics),
         config_text=writer.run.config_text(),
-        commands=(
-            f"discern predict {run} IMAGE.jpg",
-            f"discern eval {run} DATA",
-            f"discern runs show {run}",
-            f"discern runs rerun {run}",
-        ),
+        commands=run_commands(run),
         thumbnail=thumbnails(material.source, material.preprocess),
     )
 
@@ -89,8 +85,11 @@ def _content(*, tables: Mapping[str, Table], heads: Sequence[HeadSpec], **common
     table = tables[heads[0].name]
     if len(heads) == 1 and isinstance(table, EvalTable):
         return ReportContent(table=table, **common)
-    common.pop("parts", None)
-    return HeadsReportContent(tables=tables, heads=heads, **common)
+    parts = common.pop("parts", {})
+    by_head = parts.get("head_parts", {heads[0].name: parts} if parts else {})
+    return HeadsReportContent(
+        tables=tables, heads=heads, parts=by_head, leak_free=parts.get("leak_free"), **common
+    )
 
 
 def write_any_report(folder: Path, content: AnyReport) -> None:
@@ -142,7 +141,17 @@ def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:
     }
 
 
-def _environment(record: Mapping[str, Any]) -> dict[str, str]:
+def run_commands(run: str) -> tuple[str, ...]:
+    """What to do next with a run, for its report."""
+    return (
+        f"discern predict {run} IMAGE.jpg",
+        f"discern eval {run} DATA",
+        f"discern runs show {run}",
+        f"discern runs rerun {run}",
+    )
+
+
+def run_environment(record: Mapping[str, Any]) -> dict[str, str]:
     """What the run was made with, in words: versions, machine, and the state of the code."""
     stored = record.get("environment") or {}
     found = {name: str(version) for name, version in (stored.get("versions") or {}).items()}
@@ -157,7 +166,7 @@ def _environment(record: Mapping[str, Any]) -> dict[str, str]:
 def _warnings(plan: TrainingPlan, metrics: dict[str, Any]) -> tuple[str, ...]:
     found = []
     if plan.chosen_on_reported:
-        found.append("Chosen on the test images: this score is too good.")
+        found.append(CHOSEN_ON_TEST)
     filled = untrained_lines(plan.choices.get(CHOICE, {}))
     found += [f"{line[0].upper()}{line[1:]}." for line in filled]
     found += plan.scanned.warnings

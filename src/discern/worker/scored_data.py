@@ -29,7 +29,7 @@ def scan_scored(request: Request, opened: OpenedModel, console: Console) -> tupl
     """The images of an `eval` request under the model's class numbers, and the split to score."""
     wanted = request.arguments.get("split")
     scanned = split_as_trained(_scanned(request, opened, console), wanted, opened, console)
-    scanned = _with_model_classes(scanned, opened, console)
+    scanned = with_model_classes(scanned, opened, console)
     return scanned, _split(wanted, scanned.manifest.split)
 
 
@@ -74,7 +74,7 @@ def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tupl
             where=request_name(scanned), expected="validation images, or a set without splits",
             hint="--split test takes them, and their score is then too good",
         )  # fmt: skip
-    scanned = _with_model_classes(scanned, opened, console)
+    scanned = with_model_classes(scanned, opened, console)
     split = _split(wanted or default, scanned.manifest.split)
     if split in ("test", "train"):
         console.warn(f"fitted on the {split} images: what is told of them will be too good")
@@ -142,7 +142,7 @@ def _label_columns(request: Request, opened: OpenedModel) -> Any:
     return opened.scored.labels
 
 
-def _with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
+def with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
     """The same images with the model's class numbers, mapped by name, head by head.
 
     Raises DataError if no label column is one of the model's heads, and as `matched_head` does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from discern.data.manifest import Manifest
 from discern.data.sources import Source, open_source
 from discern.training.evaluate import Table, evaluate_heads
 from discern.training.material import FeedSettings, Material
+from discern.training.tag_scores import TagTable
 from discern.worker.open_model import OpenedModel
 from discern.worker.out_of_memory import scoring_memory_told
 from discern.worker.request_values import pair_value, scoring_precision
@@ -82,8 +83,8 @@ class Scoring:
     ) -> dict[str, Table]:
         """What the model says of every image of a split, by head of the manifest.
 
-        At the bundle's temperatures, unless `raw`; `model`: another one than the opened. Raises
-        ModelError for answers that are not finite.
+        At the bundle's temperatures, unless `raw`, and of several labels at its thresholds;
+        `model`: another one than the opened. Raises ModelError for answers that are not finite.
         """
         opened, heads = self.opened, [head.spec for head in material.manifest.heads]
         asked = model or opened.model
@@ -100,7 +101,13 @@ class Scoring:
                 keep_features=keep_features,
             )
         check_finite(tables.values(), opened.name)
-        return tables
+        return {name: self._at_thresholds(name, table) for name, table in tables.items()}
+
+    def _at_thresholds(self, head: str, table: Table) -> Table:
+        least = self.opened.rules.of(head).thresholds
+        if not isinstance(table, TagTable) or least is None:
+            return table
+        return replace(table, thresholds=least)
 
 
 def check_finite(tables: Iterable[Table], name: str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from discern.base.errors import ModelError
 from discern.data.images import Pixels
 from discern.data.sources import Source
+from discern.training.evaluate import Table
 from discern.training.material import Material
 from discern.training.scores import wilson_interval
 from discern.worker.scoring import Scoring
@@ -86,11 +87,11 @@ def _bytes(values: Any) -> Pixels:
     return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
 
 
-def stress_test(scoring: Scoring, material: Material, split: str, head: str) -> dict[str, Any]:
-    """Accuracy of one head at each kind and strength: `count`, `accuracy` untouched, `kinds`.
+def stress_test(scoring: Scoring, material: Material, split: str) -> dict[str, dict[str, Any]]:
+    """By head, its accuracy at each kind and strength: `count`, `accuracy` untouched, `kinds`.
 
-    On at most 1,000 images of the split, evenly spread. Raises ModelError for networks of other
-    than 1 or 3 channels or of 16 bit.
+    On at most 1,000 images of the split, evenly spread; a head without a label among them is left
+    out. Raises ModelError for networks of other than 1 or 3 channels or of 16 bit.
     """
     seen = material.preprocess
     if seen.channels not in (1, 3) or seen.depth != 8:
@@ -99,22 +100,26 @@ def stress_test(scoring: Scoring, material: Material, split: str, head: str) -> 
             got=f"{seen.channels} channels, {seen.depth} bit",
         )  # fmt: skip
     few = scoring.material(material.manifest, source=material.source, most=MOST_IMAGES)
-    whole = _accuracy(scoring, few, split, head)
+    found = _accuracies(scoring, few, split)
+    kinds: dict[str, dict[str, list[dict[str, Any]]]] = {head: {} for head in found}
     fitted = replace(seen, crop_pct=1.0, fit="squish")
-    kinds: dict[str, list[dict[str, Any]]] = {}
     for kind, strengths in STRENGTHS.items():
-        kinds[kind] = []
         for strength in strengths:
             source = StressedSource(few, kind, strength)
             changed = scoring.material(
                 material.manifest, source=source, preprocess=fitted, most=MOST_IMAGES
             )
-            kinds[kind].append({"strength": strength, **_accuracy(scoring, changed, split, head)})
-    return {**whole, "kinds": kinds}
+            for head, own in _accuracies(scoring, changed, split).items():
+                kinds[head].setdefault(kind, []).append({"strength": strength, **own})
+    return {head: {**own, "kinds": kinds[head]} for head, own in found.items()}
 
 
-def _accuracy(scoring: Scoring, material: Material, split: str, head: str) -> dict[str, Any]:
-    table = scoring.tables(material, split)[head]
+def _accuracies(scoring: Scoring, material: Material, split: str) -> dict[str, dict[str, Any]]:
+    tables = scoring.tables(material, split)
+    return {head: _accuracy(table) for head, table in tables.items() if table.labeled.any()}
+
+
+def _accuracy(table: Table) -> dict[str, Any]:
     count, right = int(table.labeled.sum()), int(table.correct.sum())
     low, high = wilson_interval(right, count)
     return {"count": count, "accuracy": right / count, "accuracy_low": low, "accuracy_high": high}

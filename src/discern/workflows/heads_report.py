@@ -24,6 +24,7 @@ from discern.models.named_heads import layer_names
 from discern.training.scores import EvalTable, confusion_matrix
 from discern.training.tag_scores import TagTable, tag_confusion, tag_rows
 from discern.workflows.page_parts import percent
+from discern.workflows.part_sections import leak_words, part_sections
 from discern.workflows.report import (
     MARKER,
     Points,
@@ -50,9 +51,10 @@ Table = EvalTable | TagTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadsReportContent:
-    """What the report is made of; as `ReportContent`, with a table for each head.
+    """What the report is made of; as `ReportContent`, with a table and parts for each head.
 
-    A table without any label is left out of the scores, but its predictions are listed.
+    `leak_free`: the part of all heads together, as the joint scores. A table without any label is
+    left out of the scores, but its predictions are listed.
     """
 
     title: str
@@ -69,6 +71,12 @@ class HeadsReportContent:
     config_text: str = ""
     commands: tuple[str, ...] = ()
     thumbnail: Callable[[int], Pixels] | None = None
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    leak_free: Mapping[str, Any] | None = None
+
+    def parts_of(self, head: str) -> Mapping[str, Any]:
+        """What was found of one head beyond its scores."""
+        return self.parts.get(head, {})
 
     def scored(self) -> Iterator[tuple[HeadSpec, str, Table, dict[str, Any]]]:
         """(head, folder, table, scores) of each head that has labels."""
@@ -114,6 +122,7 @@ def _write_head(
             metrics=scores,
             warnings=content.warnings,
             thumbnail=content.thumbnail,
+            parts=content.parts_of(head.name),
         )
         write_files(folder, whole)
         return {"kind": head.kind, "folder": f"heads/{folder.name}"}
@@ -125,12 +134,19 @@ def _write_head(
     (folder / "per_label.csv").write_text(csv_text([["label", *keys], *lines]), encoding="utf-8")
     (folder / "confusion.csv").write_text(_tag_confusion_csv(table), encoding="utf-8")
     (folder / "confusion.png").write_bytes(table_picture(table))
-    write_json(
-        folder / MARKER, {"version": 1, "title": title, "metrics": scores, "per_label": rows}
-    )
+    parts = content.parts_of(head.name)
+    record = {
+        "version": 1, "title": title, "metrics": scores, "parts": dict(parts), "per_label": rows,
+    }  # fmt: skip
+    write_json(folder / MARKER, record)
+    header = f"<h1>{html.escape(title)}</h1>{_hero(scores)}{leak_words(parts.get('leak_free'))}"
     page = report_page(
         title,
-        [f"<header><h1>{html.escape(title)}</h1>{_hero(scores)}</header>", _labels(rows)],
+        [
+            f"<header>{header}</header>",
+            page_section("Labels", _labels(rows), _threshold_words(scores)),
+            *part_sections(parts, table),
+        ],
         "report.json, per_label.csv, confusion.csv",
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -160,6 +176,7 @@ def _record(content: HeadsReportContent, records: Mapping[str, Any]) -> dict[str
         "warnings": list(content.warnings),
         "facts": dict(content.facts),
         "environment": dict(content.environment),
+        "leak_free": None if content.leak_free is None else dict(content.leak_free),
         "heads": dict(records),
     }
 
@@ -202,14 +219,18 @@ def _head_columns(content: HeadsReportContent, table: Table) -> dict[str, list[A
 def render_joint_page(content: HeadsReportContent) -> str:
     """The joint page as HTML text."""
     warnings = "".join(f"<p class='warn'>{html.escape(text)}</p>" for text in content.warnings)
-    header = (
-        f"<header><h1>{html.escape(content.title)}</h1>{warnings}{_hero(content.metrics)}</header>"
-    )
+    hero = _hero(content.metrics) + leak_words(content.leak_free)
+    header = f"<header><h1>{html.escape(content.title)}</h1>{warnings}{hero}</header>"
+    scored = list(content.scored())
     labels = [
-        page_section(f"Labels of {html.escape(head.name)}", _labels(tag_rows(table)))
-        for head, _, table, _ in content.scored()
+        page_section(
+            f"Labels of {html.escape(head.name)}", _labels(tag_rows(table)), _threshold_words(own)
+        )
+        for head, _, table, own in scored
         if isinstance(table, TagTable)
     ]
+    if len(scored) == 1:  # its parts are on this page, too
+        labels += part_sections(content.parts_of(scored[0][0].name), scored[0][2])
     sections = [
         header,
         page_section("Heads", _head_table(content), "Each has a page of its own."),
@@ -239,9 +260,21 @@ def _hero(metrics: Mapping[str, Any]) -> str:
     return f"<div class='hero'>{score}{words}</div>"
 
 
+def _threshold_words(scores: Mapping[str, Any]) -> str:
+    """That the labels are counted at the bundle's own thresholds, and what 0.5 would give."""
+    if "macro_f1_at_half" not in scores:
+        return ""
+    own, half = (scores[key] for key in ("macro_f1", "macro_f1_at_half"))
+    return f"At the bundle's own thresholds: mean F1 {own:.4f}, at 0.5 {half:.4f}."
+
+
 def _head_table(content: HeadsReportContent) -> str:
     rows = []
+    leaks = any(own.get("leak_free") for own in content.parts.values())
     for head, folder, _, scores in content.scored():
+        clean = content.parts_of(head.name).get("leak_free") or {"accuracy": None}
+        share = "none" if clean["accuracy"] is None else f"{clean['accuracy']:.3f}"
+        last = f"<td class='num'>{share}</td>" if leaks else ""
         kind = "several labels" if head.kind == "multi" else "one label"
         kind = "side head, made labels" if head.side else kind
         bounds = f"{scores['accuracy_low']:.3f} to {scores['accuracy_high']:.3f}"
@@ -249,12 +282,13 @@ def _head_table(content: HeadsReportContent) -> str:
             f"<tr><th><a href='heads/{folder}/index.html'>{html.escape(head.name)}</a></th>"
             f"<td>{kind}</td><td class='num'>{head.width}</td>"
             f"<td class='num'>{scores['count']:,}</td>{meter(scores['accuracy'])}"
-            f"<td class='num'>{bounds}</td></tr>"
+            f"<td class='num'>{bounds}</td>{last}</tr>"
         )
     return (
         "<div class='scroll'><table><thead><tr><th>head</th><th>kind</th>"
         "<th class='num'>classes</th><th class='num'>images</th><th class='num'>accuracy</th>"
-        "<th class='num'>95% interval</th></tr></thead>"
+        f"<th class='num'>95% interval</th>{'<th class=num>leak-free</th>' if leaks else ''}"
+        "</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

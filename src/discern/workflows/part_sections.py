@@ -11,6 +11,7 @@ import numpy as np
 from discern.base.page_frame import page_section
 from discern.training.coverage import CoverageCurve, coverage_curve
 from discern.training.scores import EvalTable
+from discern.training.tag_scores import TagTable
 from discern.workflows.page_parts import percent
 from discern.workflows.report_charts import confusion_svg
 
@@ -42,12 +43,12 @@ _UNITS: Final = {
 _SIDE, _LEFT, _TOP = (300, 150), 44, 8
 
 
-def part_sections(parts: Mapping[str, Any], table: EvalTable) -> list[str]:
+def part_sections(parts: Mapping[str, Any], table: EvalTable | TagTable) -> list[str]:
     """A panel for each part that is there (see `ReportContent.parts`), and the coverage curve."""
     made = [
         page_section(
             "If it answers only what it is sure of",
-            _coverage(table),
+            _coverage(table) if isinstance(table, EvalTable) else "",
             "How many of its surest answers are right.",
             half=True,
         ),
@@ -179,16 +180,18 @@ def _answers(part: Mapping[str, Any] | None) -> str:
     if part is None:
         return ""
     right = "none" if part["accuracy"] is None else f"{100 * part['accuracy']:.1f}%"
-    tiles = (
+    tiles = [
         (f"{100 * part['coverage']:.1f}%", "answered"),
         (f"{part['unknown']:,}", "called unknown"),
         (right, "right of the answered"),
-    )
+    ]
+    if part["macro_f1"] is not None:
+        tiles.append((f"{part['macro_f1']:.4f}", "mean F1, at the bundle's thresholds"))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)
     return f"<div class='tiles'>{cells}</div>"
 
 
-def _slices(part: Sequence[Mapping[str, Any]] | None, table: EvalTable) -> str:
+def _slices(part: Sequence[Mapping[str, Any]] | None, table: EvalTable | TagTable) -> str:
     if not part:
         return ""
     whole = float(table.correct[table.labeled].mean())
