@@ -78,13 +78,13 @@ def check_parts(request: Request, heads: Sequence[HeadSpec]) -> None:
     """Raises ConfigError for groups that no head of these can have, or an unread file."""
     if request.arguments.get("groups") is None:
         return
-    named = read_groups(Path(request.arguments["groups"]))
     single = [head for head in main_heads(heads) if head.kind == "single"]
     if not single:
         raise ConfigError(
             "groups are of a head of one label an image", where="--groups",
             got=", ".join(head.name for head in heads),
         )  # fmt: skip
+    named = read_groups(Path(request.arguments["groups"]))
     if not any(_grouped(head.classes, named) for head in single):
         group_names(single[0].classes, named)  # says which class lacks one
 

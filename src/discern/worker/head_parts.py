@@ -32,6 +32,7 @@ from discern.training.scores import (
 )
 from discern.training.slices import find_slices
 from discern.worker.evaluated import Evaluated
+from discern.worker.request_values import pair_value
 from discern.worker.scored_facts import column_facts, image_facts, manifest_facts
 
 # Logits that a temperature is cross-validated on: a second or two.
@@ -102,7 +103,8 @@ def slices(done: Evaluated, table: Table, seen: Gathered) -> list[dict[str, Any]
     heads = [head.spec for head in manifest.heads]
     facts = image_facts(seen) | manifest_facts(manifest, rows, heads)
     data = str(done.request.arguments["data"])
-    facts |= column_facts(data, done.asked("slice_by") or (), manifest, rows)
+    root = pair_value(done.request, "data.root")
+    facts |= column_facts(data, done.asked("slice_by") or (), manifest, rows, root)
     own = {name: values[labeled] for name, values in facts.items()}
     found = find_slices(table.correct[labeled], own)
     return [part.record() for part in found[:_SHOWN_SLICES]]

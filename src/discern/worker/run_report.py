@@ -53,7 +53,7 @@ def report_request(request: Request, console: Console) -> dict[str, Any]:
             **given, "model": str(run.path), "data": _reported_source(data), "split": "test",
             "out": str(folder),
         },
-        pairs=list(request.pairs),
+        pairs=[("run", "data.root", data.root)] * (data.root is not None) + list(request.pairs),
     )  # fmt: skip
     started = time.monotonic()
     done, metrics = evaluated(asked, console, partial(_scan_as_trained, data))

@@ -57,11 +57,16 @@ def manifest_facts(manifest: Manifest, rows: NDArray[np.int64], heads: Sequence[
 
 
 def column_facts(
-    data: str, wanted: Sequence[str], manifest: Manifest, rows: NDArray[np.int64]
+    data: str,
+    wanted: Sequence[str],
+    manifest: Manifest,
+    rows: NDArray[np.int64],
+    root: str | None = None,
 ) -> Facts:
     """The columns `wanted` of the table DATA, for the images at `rows`.
 
-    Raises ConfigError when DATA is no table, or has no such column.
+    `root`: where the table's paths begin, if not at its own folder. Raises ConfigError when DATA is
+    no table, has no such column, or names none of the images.
     """
     if not wanted:
         return {}
@@ -78,9 +83,17 @@ def column_facts(
                 "the table has no such column", where="--slice-by", got=name,
                 expected=", ".join(columns), hint=did_you_mean(name, list(columns)),
             )  # fmt: skip
-    names = [_plain(manifest.root, str(value)) for value in columns[path_column(columns, path)]]
-    place = {name: row for row, name in enumerate(names)}
+    # A manifest of several sources has paths from the file system's root on.
+    base = path.absolute().parent if root is None else Path(root).expanduser().absolute()
+    names = columns[path_column(columns, path)]
+    place = {_plain(base, str(name)): row for row, name in enumerate(names)}
+    place |= {_plain(manifest.root, str(name)): row for row, name in enumerate(names)}
     own = [_plain(manifest.root, str(name)) for name in manifest.locations.paths[rows]]
+    if not any(key in place for key in own):
+        raise ConfigError(
+            "the table names none of the scored images", where="--slice-by", got=data,
+            expected=own[0] if own else "an image",
+        )  # fmt: skip
     return {
         name: _typed([columns[name][place[key]] if key in place else None for key in own])
         for name in wanted
