@@ -49,7 +49,7 @@ def evaluate_request(request: Request, console: Console) -> dict[str, Any]:
     seconds = time.monotonic() - started
     parts = evaluation_parts(done, console)
     out = request.arguments.get("out")
-    warnings = _warnings(request, done)
+    warnings = evaluation_warnings(request, done)
     for text in warnings:
         console.warn(text)
     if out is not None:
@@ -113,7 +113,7 @@ def evaluated(
     return done, {"split": split, **record}
 
 
-def _warnings(request: Request, done: Evaluated) -> tuple[str, ...]:
+def evaluation_warnings(request: Request, done: Evaluated) -> tuple[str, ...]:
     """What makes the score mean less than it seems to."""
     warnings, manifest = [], done.scanned.manifest
     source = done.scoring.opened.scored.source

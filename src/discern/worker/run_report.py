@@ -14,7 +14,7 @@ from discern.config.schema import DataConfig, RunConfig
 from discern.data.scan import ScannedData
 from discern.track.run import open_run, runs_root
 from discern.worker.data_scan import CHOOSE_ON_TEST, choose_on_test, left_out_words, scan
-from discern.worker.evaluation import evaluated, tell_evaluation
+from discern.worker.evaluation import evaluated, evaluation_warnings, tell_evaluation
 from discern.worker.evaluation_parts import evaluation_parts
 from discern.worker.open_model import OpenedModel
 from discern.worker.report_content import (
@@ -60,7 +60,8 @@ def report_request(request: Request, console: Console) -> dict[str, Any]:
     seconds = time.monotonic() - started
     parts = evaluation_parts(done, console)
     opened = replace(done.scoring.opened, name=run.id)
-    warnings = (CHOSEN_ON_TEST,) if data.val == CHOOSE_ON_TEST else ()
+    chosen = (CHOSEN_ON_TEST,) if data.val == CHOOSE_ON_TEST else ()
+    warnings = (*chosen, *evaluation_warnings(asked, done))
     content = replace(
         evaluation_content(
             opened, done.material, done.tables, metrics,
