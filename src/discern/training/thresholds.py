@@ -131,7 +131,8 @@ def _places(stated: Floats) -> NDArray[np.int64]:
 
 def middle_places(rounds: Sequence[Round]) -> NDArray[np.int64]:
     """The median choice of all folds of all rounds: grid places [K]."""
-    return np.median(np.concatenate([part.best for part in rounds]), axis=0).astype(np.int64)
+    chosen = np.concatenate([part.best for part in rounds])
+    return np.asarray(np.median(chosen, axis=0), dtype=np.int64)
 
 
 def check_threshold(value: float, where: str) -> float:
