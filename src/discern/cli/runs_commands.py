@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FORMATS: Final = ("csv", "json", "md")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_MOST_NAME: Final = 60  # a longer one would push the figures out of sight
 _MOST_ROWS: Final = 200
 _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 
@@ -214,6 +215,8 @@ def _as_json(run: Run, series: dict[str, Series]) -> str:
 
 def _series_row(name: str, summary: SeriesSummary) -> tuple[object, ...]:
     value, step = summary.best(name) or (None, None)
+    if len(name) > _MOST_NAME:
+        name = f"{name[: _MOST_NAME - 1]}…"
     return name, summary.points, summary.last_step, summary.last, value, step
 
 

@@ -14,16 +14,18 @@ from discern.track.run_index import RunTable, read_index
 from discern.track.run_query import RunQuery, all_keys, check_statuses, getter, parse_condition
 from discern.track.run_rows import RunRow
 from discern.track.run_views import Column, View, read_views
+from discern.track.series_summary import better_way
 
 _SHORT_TIME: Final = len("2026-01-31T12:34:56")
 _DEFAULT: Final = (
     Column("id", "run"),
     Column("status"),
     Column("created", "started (UTC)"),
-    Column("accuracy"),
-    Column("loss"),
 )
 _SCORES: Final = ("accuracy", "loss")
+_MOST_SCORES: Final = 4
+_NOT_FINITE: Final = ("nan", "inf", "-inf")  # how a record holds them
+_FIELDS: Final = ("id", "status", "created", "title", "tags")
 
 
 def list_command(
@@ -144,14 +146,15 @@ def _summary(row: RunRow) -> dict[str, Any]:
 def _say_table(
     rows: Sequence[RunRow], chosen: Sequence[Column], getters: dict[str, Any], console: Console
 ) -> None:
-    columns = list(chosen) or [*_DEFAULT, *_extra_columns(rows)]
+    scores = _scores(rows)
+    columns = list(chosen) or [*_DEFAULT, *map(Column, scores), *_extra_columns(rows)]
 
     def cell(row: RunRow, column: Column) -> object:
         if chosen:
             value = getters[column.key](row)
-        elif column.key in _SCORES:
+        elif column.key in scores:
             value = row.metrics.get(column.key)
-            value = value if isinstance(value, (int, float)) else None
+            value = value if isinstance(value, (int, float)) or value in _NOT_FINITE else None
         else:
             value = getattr(row, column.key)
         if isinstance(value, tuple):
@@ -164,6 +167,15 @@ def _say_table(
 
     headers = [printable(column.title or column.key) for column in columns]
     console.table(headers, [[cell(row, column) for column in columns] for row in rows])
+
+
+def _scores(rows: Sequence[RunRow]) -> list[str]:
+    """Accuracy and loss; where no run has either, what their loops called their scores."""
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    found = [name for name in names if name not in _FIELDS and better_way(name) is not None]
+    if found and not names.keys() & set(_SCORES):
+        return found[:_MOST_SCORES]
+    return [*_SCORES]
 
 
 def _extra_columns(rows: Sequence[RunRow]) -> list[Column]:

@@ -139,7 +139,8 @@ class LightningLogger:
 class KerasCallback:
     """`model.fit(..., callbacks=[KerasCallback("my-project")])`: figures of each epoch.
 
-    `every_batches`: those of batches too, each so many. Steps are batches since the beginning.
+    `every_batches`: those of batches too, each so many. Steps are batches since the beginning;
+    epochs, from 1, where the loop tells no batches.
     """
 
     def __init__(
@@ -173,7 +174,8 @@ class KerasCallback:
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Store the figures of the epoch, and which it was."""
-        self._logger.log(self._batches, {**(logs or {}), "epoch": epoch + 1})
+        step = self._batches or epoch + 1
+        self._logger.log(step, {**(logs or {}), "epoch": epoch + 1})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """End the run."""

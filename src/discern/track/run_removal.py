@@ -87,7 +87,8 @@ def plan_cleaning(row: RunRow, parts: Sequence[str], *, everything: bool = False
             stay = _worth_keeping(row.path, folders)
         paths += [folder for folder in folders if folder.name not in stay]
         why = "it is not finished" if row.status != FINISHED else "it has no model"
-        kept = f"{', '.join(sorted(stay))} stay, as {why}" if stay else ""
+        verb = "stays" if len(stay) == 1 else "stay"
+        kept = f"{', '.join(sorted(stay))} {verb}, as {why}" if stay else ""
         paths += _temporaries(row.path / CHECKPOINTS)
     paths += _temporaries(row.path)
     there = [path for path in paths if path.exists() or path.is_symlink()]

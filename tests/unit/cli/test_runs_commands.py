@@ -72,6 +72,16 @@ def test_list_shows_chosen_columns_and_survives_odd_values(root, capsys):
     assert {"name": "lenet-1", "metrics.accuracy": 0.96875} == run["columns"]
 
 
+def test_list_of_own_loops_shows_what_they_call_their_scores(tmp_path, capsys):
+    for name, loss in (("one", 0.5), ("two", float("nan"))):
+        with create_run(tmp_path, "mine", name=name) as writer:
+            writer.update(metrics={"valid.loss": loss, "valid.accuracy": 0.75, "rate": 0.1})
+    list_command(tmp_path, Console(), View(sort=("name",)))
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert ["valid.loss", "valid.accuracy"] == head.split()[-2:]
+    assert [["0.5", "0.75"], ["nan", "0.75"]] == [row.split()[-2:] for row in rows]
+
+
 def test_list_of_a_saved_view_yields_to_what_is_given(root, capsys):
     list_command(root, Console(), View(project="flowers", columns=(Column("id"),)), save_view="f")
     assert "view 'f' is saved" in capsys.readouterr().out
@@ -114,6 +124,14 @@ def test_show_tells_scores_choices_attempts_and_series(root, capsys):
         shown["exit"]["reason"],
         shown["exit"]["exit_code"],
     )
+
+
+def test_show_cuts_names_without_end(tmp_path, capsys):
+    with create_run(tmp_path, "mine", name="one") as writer:
+        writer.metrics.add("x" * 300, 1, 0.5, 0.0)
+    show_command("one", tmp_path, Console())
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("xxx")]
+    assert "x" * 59 + "…" == line.split()[0]
 
 
 def test_show_tells_damaged_metrics(root, capsys):

@@ -51,6 +51,15 @@ def test_keras_style_callback_stores_epochs_and_batches(tmp_path):
     assert {"epochs": 2, "steps": 3} == run.record["hparams"]
 
 
+def test_keras_style_loop_without_batches_counts_epochs(tmp_path):
+    callback = KerasCallback("keras", root=tmp_path)
+    for epoch in range(2):
+        callback.on_epoch_end(epoch, {"loss": float(epoch)})
+    callback.on_train_end()
+    (run,) = list_runs(tmp_path)
+    assert [1, 2] == run.read_series("loss").steps.tolist()
+
+
 @pytest.mark.feature("LB-51")
 def test_plain_functions(tmp_path):
     log, finish = log_function("plain", "one", root=tmp_path)

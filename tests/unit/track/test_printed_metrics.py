@@ -154,6 +154,15 @@ def test_series_never_mix_axes():
     assert [("loss", 1, 0.5), ("loss (step)", 7, 0.4), ("loss", 2, 0.3)] == points
 
 
+def test_a_figure_before_the_first_epoch_is_not_how_it_ended():
+    axes = SeriesAxes()
+    axes.place("loss", "count", 0, 2.3)
+    axes.place("loss", "epoch", 1, 0.5)
+    axes.place("acc", "step", 10, 0.5)
+    axes.place("acc", "epoch", 1, 0.75)
+    assert {"loss": 0.5, "loss (epoch)": 0.5, "acc": 0.5, "acc (epoch)": 0.75} == axes.last_values()
+
+
 def test_names_without_end_are_left_out_and_counted():
     axes = SeriesAxes()
     reader = MetricReader(axes)

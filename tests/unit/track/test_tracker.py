@@ -100,6 +100,12 @@ def test_save_has_all_its_forms(tracked):
     assert {"a": [(0, 1.0), (2, 2.0), (3, 3.0), (3, 4.0), (3, 5.0), (6, 6.0)]} == tracked.series()
 
 
+@pytest.mark.parametrize("step", [-1, 1.5, float("nan"), float("inf"), np.array([1, 2])])
+def test_what_is_no_step_is_refused(tracked, step):
+    with pytest.raises(RunError, match="no step"):
+        tracked.tracker.save(step, a=1.0)
+
+
 @pytest.mark.feature("LB-24")
 def test_scalar_is_stored_under_its_plain_name_without_histogram(tmp_path):
     kept = Kept()

@@ -50,5 +50,14 @@ class SeriesAxes:
         return PrintedPoint(name, step, value)
 
     def last_values(self) -> dict[str, float]:
-        """The latest figure of each series."""
-        return {name: value for name, (_, value) in self._last.items()}
+        """The latest figure of each series.
+
+        What was only counted before the program told where it was, such as a loss before the first
+        epoch, is not how that figure ended: the latest of the series told later stands there, too.
+        """
+        found = {name: value for name, (_, value) in self._last.items()}
+        for name, axis in self.axes.items():
+            before, _, end = name.rpartition(f" ({axis})")
+            if before and not end and self.axes.get(before) == COUNT:
+                found[before] = found[name]
+        return found
