@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import first_environment
 import pytest
 from hypothesis import settings
 
@@ -20,6 +21,11 @@ def shared_folder() -> Path | None:
     given = os.environ.get("DISCERN_TEST_DATA")
     path = Path(given) if given else REPOSITORY.parent / "shared" / "data"
     return path if path.is_dir() else None
+
+
+def pytest_collection_finish() -> None:
+    """All test modules are imported: what they wrote into the environment is not a child's."""
+    first_environment.note_imports()
 
 
 @pytest.fixture(scope="session")

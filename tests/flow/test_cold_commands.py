@@ -5,11 +5,14 @@ The other flow tests fork them (`warm_parent.py`), so here each is started from 
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from discern_process import QUICK, discern, make_images, run_record
+from warm_child import environment, fits_warm
 
 QUICK_SEARCH = (*QUICK[:2], "--steps", "4", *QUICK[4:])
 
@@ -79,3 +82,15 @@ def test_training_scores_the_same(folder: Path, tmp_path: Path) -> None:
     cold, warm = (run_record(ended) for ended in ends)
     assert cold["metrics"] == warm["metrics"]
     assert cold["weights_hash"] == warm["weights_hash"]
+
+
+@pytest.mark.skipif(
+    bool(os.environ.get("DISCERN_TEST_COLD")) or not sys.platform.startswith("linux"),
+    reason="all commands start in a new interpreter",
+)
+def test_what_imports_write_into_the_environment_makes_no_command_cold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fits_warm(environment())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not fits_warm(environment())

@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import TextIO
 
 import warm_parent
+from first_environment import FIRST, without_imports
 
 
 def environment(**extra: str) -> dict[str, str]:
     """This process's environment for a child: our sources first, one thread, no color."""
-    given = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"),
-        "OMP_NUM_THREADS": "1",
-        **extra,
-    }
-    given.pop("PYTHONWARNINGS", None)
-    return given
+    return _for_child(without_imports(), extra)
+
+
+def _for_child(given: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    ours = {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+    whole = {**given, **ours, **extra}
+    whole.pop("PYTHONWARNINGS", None)
+    return whole
 
 
 def fits_warm(wanted: Mapping[str, str]) -> bool:
@@ -48,8 +49,8 @@ def _foreign(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in variables.items() if not name.startswith(ours)}
 
 
-# What the warm parent gets: the environment before any test has changed it.
-WARM_ENVIRONMENT = _foreign(environment())
+# What the warm parent gets: the environment before any test, or import of one, has changed it.
+WARM_ENVIRONMENT = _foreign(_for_child(FIRST, {}))
 
 
 @functools.cache
