@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,40 @@ def test_an_index_is_built_checked_and_searched(tmp_path: Path) -> None:
         "index", "search", index, query, "--model", _bundle(tmp_path / "other", seed=1), "--json"
     )
     assert "another model" in str(other.error["what"])
+
+
+def _embedded(data: Path, name: str, archive: str, folder: Path) -> Path:
+    with tarfile.open(data / name / archive) as stream:
+        stream.extractall(folder, filter="data")
+    return data / "weights" / "mobilenetv2_100.safetensors"
+
+
+@pytest.mark.slow
+@pytest.mark.feature("CA-10")
+@pytest.mark.timeout(1800)  # 960 photos pass a network, on a busy machine
+def test_flowers_find_their_species(shared_data: Path, tmp_path: Path) -> None:
+    """The figures of docs/benchmarks.md, within one image of 240."""
+    weights = _embedded(shared_data, "flowers12", "flowers12.tar", tmp_path)
+    train, test = (
+        api.embed("mobilenetv2_100", tmp_path / part, weights=weights) for part in ("train", "test")
+    )
+    index = api.Index.build(train, pca=128)
+    assert index.explained_variance == pytest.approx(0.776, abs=0.001)
+    found = index.recall(test, (1, 5)).by_rank
+    assert (found[1], found[5]) == pytest.approx((0.917, 0.988), abs=0.005)
+    plain = api.Index.build(train).recall(test, (1, 5)).by_rank
+    assert (plain[1], plain[5]) == pytest.approx((0.913, 0.988), abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # 400 photos pass a network, on a busy machine
+def test_dogs_find_dogs_among_400_photos(shared_data: Path, tmp_path: Path) -> None:
+    """47 of the 400 are dogs, each of another breed: 12 % by chance."""
+    weights = _embedded(shared_data, "imagenet_samples", "imagenet_samples_400.tar", tmp_path)
+    table = api.embed("mobilenetv2_100", tmp_path, weights=weights)
+    wnids = np.array([Path(path).name[:9] for path in table.paths.tolist()])
+    dogs = (wnids >= "n02085620") & (wnids <= "n02113978")
+    assert dogs.sum() == 47
+    index = api.Index.build(table, pca=128)
+    nearest = index.search_rows(np.flatnonzero(dogs).tolist(), 1).rows[:, 0]
+    assert dogs[nearest].mean() >= 0.85

@@ -37,7 +37,7 @@ def label_arguments(**given: Any) -> dict[str, Any]:
         if not 0.0 <= value <= 1.0:
             raise ConfigError(
                 "a share lies from 0 to 1", where=flag, got=value, expected="0 to 1",
-                hint=f"{flag} {value / 100:g}?" if 1.0 < value <= 100.0 else None,
+                hint=f"{flag} {value / 100:g}?" if 10.0 <= value <= 100.0 else None,
             )  # fmt: skip
     if given["mode"] not in MODES:
         raise ConfigError(

@@ -288,4 +288,6 @@ def _tell(
             console.say(line)
     console.say(f"page     {outcome['files']['page']}")
     console.say(f"queue    {outcome['files']['queue']}")
-    console.say(f"next     discern data decide {outcome['review']} --accept 1-{min(len(rows), 10)}")
+    if rows:
+        first = f"1-{min(len(rows), 10)}" if len(rows) > 1 else "1"
+        console.say(f"next     discern data decide {outcome['review']} --accept {first}")
