@@ -318,7 +318,7 @@ def _explain_failure(error: ValidationError, merged: _Merge) -> ConfigError:
         f"config key '{key}' does not fit{more}",
         where=where,
         got=repr(first["input"]),
-        expected=first["msg"],
+        expected=first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
         hint=f"`discern config explain {key}` tells what it is",
     )
 

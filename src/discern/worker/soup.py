@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from discern.base.errors import RunError
+from discern.base.names import counted
 from discern.training.checkpoints import read_checkpoint
 from discern.training.ledger import Entry
 from discern.training.monitor import Monitor
@@ -113,6 +114,5 @@ def soup_line(record: Mapping[str, Any]) -> str:
     steps = ", ".join(map(str, record["steps"]))
     if record["kept"]:
         return f"soup     kept: the mean of steps {steps} scores {told}"
-    return (
-        f"soup     not kept: of {len(record['tried'])} checkpoints no mean scores higher ({told})"
-    )
+    tried = counted(len(record["tried"]), "checkpoint")
+    return f"soup     not kept: of {tried} no mean scores higher ({told})"
