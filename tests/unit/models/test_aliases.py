@@ -84,6 +84,8 @@ ALL = [
 TARGETS = sorted({resolve_name(n) for n in ALL if n not in ALIASES or ALIASES[n].target})
 # The same builder as a network that learns here, only deeper or wider.
 DEEPER = re.compile(r"resnext(152|200|269)_64x4d|resnext(200|269)_32x4d")
+# So deep that a pass or two take five seconds; others of each builder are tried in every run.
+SLOW = re.compile(r"densenet(161|169|201)|inception_(v4|resnet_v2)|nasnet\w*|resnet(200|269)\w*")
 # The least sides above 28 pixels; all others take 28. Found by trying (see test below).
 SMALLEST = {
     "alexnet": 63,
@@ -265,8 +267,13 @@ def refusal(name: str, channels: int, side: int) -> str:
 # Gray digits of 28 pixels; color images of 32 for those that do not take the digits.
 @pytest.mark.parametrize(
     ("name", "channels", "side"),
-    [(n, 1, 28) for n in TARGETS if not DEEPER.fullmatch(n)]
-    + [(n, 3, 32) for n, least in SMALLEST.items() if least <= 32],
+    [
+        pytest.param(name, *size, marks=[pytest.mark.slow] if SLOW.fullmatch(name) else [])
+        for name, *size in [
+            *((n, 1, 28) for n in TARGETS if not DEEPER.fullmatch(n)),
+            *((n, 3, 32) for n, least in SMALLEST.items() if least <= 32),
+        ]
+    ],
 )
 def test_each_learns_on_small_images_or_names_its_smallest(
     name: str, channels: int, side: int
