@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 from discern.config.foreign_kinds import foreign_kind
+from discern.config.rate_keys import check_rate_keys
 from discern.config.schema import RunConfig
 from discern.config.stage_lengths import LENGTHS
 from discern.config.yaml_text import KeyPath, YamlDocument, parse_value
@@ -255,6 +256,8 @@ def resolve(layers: list[Layer]) -> Resolved:
         config = RunConfig.model_validate(merged.value)
     except ValidationError as error:
         raise _explain_failure(error, merged) from error
+    typed = {layer.origin for layer in layers if layer.kind in ("flag", "set")}
+    check_rate_keys(config.stages, merged.origins, typed)
     return Resolved(config, merged.origins)
 
 

@@ -266,3 +266,29 @@ def test_two_lengths_of_one_stage_are_refused(layers):
 
 def test_stage_without_a_length_has_ten_epochs():
     assert 10 == resolve([layer_of("data: {source: digits}")]).config.stages["train"].epochs
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([("--lr", "lr", 0.1), ("--lr-base", "lr_base", 0.2)], "lr is not used where lr_base"),
+        ([("--lr-base-size", "lr_base_size", 64)], "lr_base_size is not used without lr_base"),
+        ([("--set", "lr_scaling", "sqrt")], "lr_scaling is not used without lr_base"),
+    ],
+)
+def test_a_typed_rate_that_would_not_be_used_is_refused(pairs, told):
+    layers = [set_layer("data.source=digits")]
+    layers += [pair_layer("flag", origin, f"stages.*.{key}", value) for origin, key, value in pairs]
+    with pytest.raises(ConfigError, match=told):
+        resolve(layers)
+
+
+def test_a_rate_of_a_recipe_gives_way_to_a_typed_base():
+    recipe = Layer(
+        "recipe",
+        "small",
+        {"data": {"source": "digits"}, "stages": {"train": {"lr": 0.1, "lr_base_size": 8}}},
+    )
+    resolved = resolve([recipe, pair_layer("flag", "--lr-base", "stages.*.lr_base", 0.2)])
+    stage = resolved.config.stages["train"]
+    assert (0.2, 8) == (stage.lr_base, stage.lr_base_size)
