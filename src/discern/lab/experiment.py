@@ -52,11 +52,12 @@ def create(
 ) -> Experiment:
     """Begin a new experiment; one that still runs ends here, as finished.
 
-    `name`: the script's, without it. `tags`: the words of the name, without any. `writers`:
-    sqlite, tensorboard, jsonl (or file), csv, wandb, mlflow, an address, besides the run's own log;
+    `name`: the script's, without it; its folder has `-` for what a folder's name cannot hold.
+    `tags`: the words of the name, without any. `writers`: sqlite, tensorboard, jsonl (or file),
+    csv, wandb, mlflow, an address, besides the run's own log;
     `screen` is always on, unless `disable_screen`, and so is the project file's `web_api`.
     `ignore_callers`: files that are not taken for the script. The tracker's step begins at 0.
-    Raises ConfigError for a name that cannot name a folder, and for a writer that is not there.
+    Raises ConfigError for a `uuid` that cannot name a folder, and for a writer that is not there.
     """
     end()
     script = _script(python_file, {str(Path(file).resolve()) for file in ignore_callers})
