@@ -191,16 +191,16 @@ def choose_precision(
         return "fp16", "the GPU has no bf16"
     if device.type != "cpu":
         return "fp32", f"auto on {device.type}"
-    seconds: dict[str, float] = {}
-    for name in ("fp32", "bf16"):
+    seconds = {"fp32": math.inf, "bf16": math.inf}
+    for name in seconds:
         step(AMP_TYPES[name])
-        times = []
-        for _ in range(PROBE_STEPS):
-            started = time.perf_counter()
+    for _ in range(PROBE_STEPS):
+        for name, least in seconds.items():
+            if name == "bf16" and math.isfinite(least) and least > _HOPELESS * seconds["fp32"]:
+                continue  # emulated bf16 takes ten times as long: a probe longer than a training
+            # Turn by turn, and the processor's time: other work of the machine decides nothing.
+            started = time.process_time()
             step(AMP_TYPES[name])
-            times.append(time.perf_counter() - started)
-            if times[-1] > _HOPELESS * seconds.get("fp32", math.inf):
-                break  # emulated bf16 takes ten times as long: a probe longer than a training
-        seconds[name] = min(times)
+            seconds[name] = min(least, time.process_time() - started)
     gain = seconds["fp32"] / seconds["bf16"]
     return ("bf16" if gain >= PROBE_GAIN else "fp32"), f"bf16 measured {gain:.2f}x fp32's speed"

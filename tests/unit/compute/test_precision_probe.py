@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 )
 def test_a_hopeless_bf16_is_tried_twice_and_no_more(monkeypatch, seconds, tries, chosen):
     now, taken = [0.0], []
-    monkeypatch.setattr(device.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(device.time, "process_time", lambda: now[0])
 
     def step(amp_dtype):
         taken.append(amp_dtype)
@@ -26,3 +26,15 @@ def test_a_hopeless_bf16_is_tried_twice_and_no_more(monkeypatch, seconds, tries,
     assert 4 == taken.count(None)
     assert tries == taken.count(torch.bfloat16)
     assert f"{1 / seconds:.2f}x" in reason
+
+
+def test_other_work_of_the_machine_decides_nothing(monkeypatch):
+    clock, busy = [0.0], [0.0]
+    monkeypatch.setattr(device.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(device.time, "process_time", lambda: busy[0])
+
+    def step(amp_dtype):
+        clock[0] += 50.0 if amp_dtype is None else 1.0
+        busy[0] += 1.0
+
+    assert "fp32" == device.choose_precision("auto", CPU, step)[0]
