@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from discern.api import autolabel as autolabel
     from discern.api import decide as decide
     from discern.api import embed as embed
-    from discern.api import evaluate as evaluate
     from discern.api import explain as explain
     from discern.api import kfold as kfold
     from discern.api import load as load
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from discern.base.errors import DiscernError as DiscernError
     from discern.exporting.predictor import Predictions as Predictions
     from discern.exporting.predictor import Predictor as Classifier  # noqa: F401
+    from discern.model_api import calibrate as calibrate
+    from discern.model_api import evaluate as evaluate
+    from discern.model_api import thresholds as thresholds
     from discern.training.callbacks import Callback as Callback
     from discern.training.callbacks import Progress as Progress
     from discern.training.callbacks import Signal as Signal
@@ -47,14 +49,16 @@ _HOMES = {
     "TrainedRun": "discern.api:TrainedRun",
     "autolabel": "discern.api:autolabel",
     "decide": "discern.api:decide",
+    "calibrate": "discern.model_api:calibrate",
     "embed": "discern.api:embed",
-    "evaluate": "discern.api:evaluate",
+    "evaluate": "discern.model_api:evaluate",
     "explain": "discern.api:explain",
     "kfold": "discern.api:kfold",
     "load": "discern.api:load",
     "predict": "discern.api:predict",
     "review": "discern.api:review",
     "scan": "discern.api:scan",
+    "thresholds": "discern.model_api:thresholds",
     "train": "discern.api:train",
 }
 

@@ -111,7 +111,7 @@ def train(
             "exist_ok": False,
         },
         files=[str(name) for name in files],
-        pairs=[("data", "data.source", str(data)), *_pairs(given, "train")],
+        pairs=[("data", "data.source", str(data)), *setting_pairs(given, "train")],
         quiet=console.quiet,
         debug=console.debug,
     )
@@ -150,7 +150,10 @@ def kfold(
     if bundle not in (None, "ensemble", "soup"):
         raise ConfigError("no such bundle", where="bundle", got=bundle, expected="ensemble, soup")
     files = [config] if isinstance(config, (str, Path)) else list(config or [])
-    pairs = [("data", "data.source", str(data)), *_pairs({"model": model, **settings}, "kfold")]
+    pairs = [
+        ("data", "data.source", str(data)),
+        *setting_pairs({"model": model, **settings}, "kfold"),
+    ]
     if folds is not None:
         pairs.append(("folds", "data.folds", folds))
     request = Request(
@@ -204,14 +207,14 @@ def autolabel(
         files=[str(name) for name in files],
         pairs=[
             ("data_clean", "data.source", str(data_clean)),
-            *_pairs({"model": model, **settings}, "autolabel"),
+            *setting_pairs({"model": model, **settings}, "autolabel"),
         ],
         quiet=True,
     )  # fmt: skip
     return do_autolabel(request, console)
 
 
-def _pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:
+def setting_pairs(settings: Mapping[str, Any], command: str) -> list[tuple[str, str, Any]]:
     flags = {flag.parameter: flag for flag in flags_of(command)}
     pairs: list[tuple[str, str, Any]] = []
     for name, value in settings.items():
@@ -268,26 +271,6 @@ def predict(
 ) -> Predictions:
     """Name what is on `images`: paths, bytes, arrays, or a folder."""
     return load(model, device=device).predict(images, top_k=top_k)
-
-
-def evaluate(
-    model: PathLike | TrainedRun,
-    data: PathLike,
-    *,
-    split: str | None = None,
-    console: Console = _QUIET,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Score a model on every image of `data`; gives the object of `discern eval --json`."""
-    from discern.worker.evaluation import evaluate_request
-
-    path = str(model.path if isinstance(model, TrainedRun) else model)
-    request = Request(
-        verb="eval",
-        arguments={"model": path, "data": str(data), "split": split},
-        pairs=_pairs(settings, "eval"),
-    )
-    return evaluate_request(request, console)
 
 
 def embed(
@@ -350,7 +333,7 @@ def review(
             batch_size=64,
             **{name: None if value is None else str(value) for name, value in named.items()},
         ),
-        pairs=_pairs(settings, "review"),
+        pairs=setting_pairs(settings, "review"),
         quiet=True,
     )  # fmt: skip
     return review_request(request, console)

@@ -23,6 +23,8 @@ PART_STYLE: Final = """
 background:var(--accent)}
 .span u{position:absolute;top:-3px;bottom:-3px;width:1.5px;background:var(--soft)}
 .leak{margin:16px 0 0;color:var(--soft);font-size:13px} .leak b{color:var(--ink)}
+.beside{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));
+gap:20px 32px;align-items:center}
 .stress{display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));gap:20px 32px}
 .stress figcaption{font-weight:500;font-size:13px;margin-bottom:8px}
 .stress div{display:grid;grid-template-columns:84px 1fr 36px;gap:8px;align-items:center;
@@ -50,7 +52,7 @@ def part_sections(parts: Mapping[str, Any], table: EvalTable | TagTable) -> list
             "If it answers only what it is sure of",
             _coverage(table) if isinstance(table, EvalTable) else "",
             "How many of its surest answers are right.",
-            half=True,
+            half=parts.get("calibration") is not None,  # alone in its row it is whole
         ),
         page_section("Calibration", _calibration(parts.get("calibration")), half=True),
         page_section("What it answers", _answers(parts.get("answers"))),
@@ -108,8 +110,8 @@ def _coverage(table: EvalTable) -> str:
         for row in curve.record()[2:]
     )
     return (
-        f"{coverage_svg(curve)}<table><thead><tr><th>answered</th><th class='num'>right</th>"
-        f"<th class='num'>stated</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<div class='beside'>{coverage_svg(curve)}<table><thead><tr><th>answered</th>"
+        f"<th class='num'>right</th><th class='num'>stated</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -132,6 +132,24 @@ def test_thresholds_are_of_the_softmax_that_predict_states(
     assert (scores["count"], scores["accuracy"]) == (215, found["accuracy_at_half"])
 
 
+def test_python_names_do_what_the_commands_do(
+    digits: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    run, known, _ = digits
+    found = discern.calibrate(run, known, out=tmp_path / "c", device="cpu")
+    assert (found["bundle"], found["revision"]) == (str(tmp_path / "c"), 2)
+    chosen = discern.thresholds(tmp_path / "c", known, split="val", repeats=1, device="cpu")
+    assert chosen["f1"] >= chosen["f1_at_half"]
+    unknown = discern.thresholds(run, known, unknown="energy", out=tmp_path / "u", device="cpu")
+    assert unknown["unknown"]["method"] == "energy"
+    scores = discern.evaluate(
+        run, known, split="test", out=tmp_path / "report", tta=True, leaks=False, device="cpu"
+    )
+    assert scores["metrics"]["accuracy"] == scored(run, known)["accuracy"]
+    assert (scores["leak_free"], scores["tta"]["views"]) == (None, 5)
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
 @pytest.mark.feature("CA-12")
 @pytest.mark.parametrize(
     ("method", "least"), [("confidence", 0.15), ("energy", 0.15), ("distance", 0.5)]
