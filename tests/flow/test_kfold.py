@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from discern_process import QUICK, discern, environment, make_images, write_table
 
-from discern.api import evaluate, load
+from discern.api import load
 from discern.data.scan import DataRequest, scan_data
+from discern.model_api import evaluate
 
 STEPS = ("--batch-size", "8", "--workers", "0")
 # Two seconds a step while a file lies beside it, so that there is a step to be stopped in.

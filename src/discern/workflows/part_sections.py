@@ -111,7 +111,8 @@ def _coverage(table: EvalTable) -> str:
     )
     return (
         f"<div class='beside'>{coverage_svg(curve)}<table><thead><tr><th>answered</th>"
-        f"<th class='num'>right</th><th class='num'>stated</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        "<th class='num'>right</th><th class='num'>stated</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
