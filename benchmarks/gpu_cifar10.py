@@ -6,7 +6,10 @@ counts, so that start-up, libraries and autotuning stay out of it.
 
 `airbench`  the package's own `train94`; its own clock (whitening and updates, by GPU events), its
             own score, with views of the test images averaged as its recipe does.
-`discern`   `discern.train` with recipes/cifar10-gpu.yaml; the run's seconds of training.
+`discern`   `discern.train` with recipes/cifar10-gpu.yaml; the run's seconds of training. All 50,000
+            train, so that the test images stand in for the validation images: they are scored once,
+            after the last update, by the recipe's own length, and a run that scored them more often
+            is refused. Nothing stops early, and no checkpoint is chosen.
 
     pip install airbench
     python -m benchmarks.gpu_cifar10 --data FOLDER [--rounds 3] [--runs 4]
@@ -26,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +75,13 @@ def airbench_run(seed: int) -> dict[str, float]:
     }
 
 
+def check_scored_once(checkpoints: dict[str, Any]) -> None:
+    """Raise unless the test images were looked at once, at the last step: nothing was chosen."""
+    scored = [entry["step"] for entry in checkpoints["epochs"]]
+    if len(scored) != 1 or f"step-{scored[0]}" != checkpoints["last"]:
+        raise RuntimeError(f"scored on the test images at steps {scored}: one may be chosen")
+
+
 def discern_run(seed: int, device: str, steps: int | None) -> dict[str, float]:
     """One training by the recipe, `steps` updates of it if given."""
     import discern
@@ -81,6 +92,7 @@ def discern_run(seed: int, device: str, steps: int | None) -> dict[str, float]:
             "images.npz", val="test", config=RECIPE, seed=seed, device=device, runs=runs, **length
         )
         record = json.loads((run.path / "run.json").read_text())
+        check_scored_once(json.loads((run.path / "checkpoints" / "metrics.json").read_text()))
     return {
         "seconds": record["seconds"]["training"],
         "accuracy": record["metrics"]["accuracy"],

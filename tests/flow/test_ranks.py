@@ -18,53 +18,11 @@ from typing import Any
 import pytest
 from discern_process import QUICK, discern, environment, make_images
 from forked_ranks import on_ranks
+from rank_trainings import STOPPING, request, run_rank, train_on, trained
 
 import discern as api
-from discern.base.console import Console
-from discern.base.errors import ConfigError, DiscernError, Interrupted
-from discern.config.request import Request
-from discern.track.metrics_read import read_all
+from discern.base.errors import ConfigError, Interrupted
 from discern.track.run import open_run
-from discern.training import trainer as trainer_module
-from discern.worker import finish
-from discern.worker.train import train
-
-# Dropout shows whether each rank's random state is kept; a norm, whether its statistics are.
-NETWORK = """
-from torch import nn
-
-
-def build(num_classes, channels, image_size):
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3),
-        nn.Flatten(), nn.LazyLinear(num_classes),
-    )
-"""
-STOPPING = """
-import os
-import signal
-
-from discern.training.callbacks import Callback
-
-
-class StopAt(Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def after_step(self, progress):
-        if progress.step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-"""
-PLAIN = {
-    "model.name": "mlp",
-    "stages.*.epochs": 3,
-    "stages.*.batch_size": 10,
-    "compute.device": "cpu",
-    "compute.precision": "fp32",
-    "compute.threads": 1,
-    "tracking.log_every": 4,
-    "tracking.tensorboard": False,
-}
 
 
 @pytest.fixture(scope="module")
@@ -75,87 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_pages(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
-    """Forked ranks leave out report and model, which are not asked about here."""
-    monkeypatch.setenv("PHOTOS", str(photos))
-    monkeypatch.setattr(finish, "write_any_report", lambda *_: None)
-    monkeypatch.setattr(finish, "save_bundle", lambda *_: None)
-
-
-def request(runs: Path, settings: dict[str, Any], **arguments: Any) -> Request:
-    """A request to train on the photos under `runs`."""
-    given = {"runs": str(runs), "resume": None, "fresh": False, "exist_ok": False, **arguments}
-    pairs = [("test", key, value) for key, value in {**PLAIN, **settings}.items()]
-    return Request(
-        verb="train", arguments=given, pairs=[("DATA", "data.source", os.environ["PHOTOS"]), *pairs]
-    )
-
-
-def run_rank(rank: int, asked: Request, dies: tuple[int, int] | None = None) -> dict[str, Any]:
-    """One rank's training; `dies`: (rank, step) after which a rank is killed."""
-    if dies is not None and dies[0] == rank:
-        plain = trainer_module.train_step
-
-        def deadly(state, *arguments):
-            if state.step == dies[1]:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(state, *arguments)
-
-        trainer_module.train_step = deadly
-    try:
-        result = train(asked, Console(quiet=True, mute=True))
-    except DiscernError as error:
-        return {"error": error.record(), "kind": type(error).__name__}
-    return {"result": result}
-
-
-def trained(runs: Path, settings: dict[str, Any], ranks: int = 2, **arguments: Any):
-    """(record of run.json, series) of a training that is done."""
-    answers = on_ranks(run_rank, request(runs, settings, **arguments), ranks=ranks, joined=False)
-    assert [None] * (ranks - 1) == [answer["result"] for answer in answers[1:]]
-    path = Path(answers[0]["result"]["path"])
-    series = {
-        name: (found.steps.tolist(), found.values.tolist())
-        for name, found in read_all(path).items()
-        if not name.startswith("time/")
-    }
-    return json.loads((path / "run.json").read_text()), series
-
-
-CELLS = {
-    "plain": {},
-    "accumulation": {"stages.*.grad_accum_steps": 3},
-    "mixup": {"stages.*.mixup": 0.3},
-    "accumulation, mixup, EMA": {
-        "stages.*.grad_accum_steps": 3,
-        "stages.*.mixup": 0.3,
-        "stages.*.ema": 0.9,
-    },
-    "bf16": {"compute.precision": "bf16"},
-}
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [
-        pytest.param(cell, marks=() if cell == "accumulation, mixup, EMA" else pytest.mark.slow)
-        for cell in CELLS
-    ],
-)
-def test_two_ranks_stopped_and_gone_on_with_end_as_undisturbed_ones(tmp_path, cell):
-    """Stopped in the middle of an epoch and of a window of readings; dropout and batch norm."""
-    (tmp_path / "net.py").write_text(NETWORK)
-    (tmp_path / "stop.py").write_text(STOPPING)
-    settings = {**CELLS[cell], "model.name": f"{tmp_path}/net.py:build"}
-    expected, figures = trained(tmp_path / "undisturbed", settings)
-    stop = [{"name": f"{tmp_path}/stop.py:StopAt", "args": {"step": 13}}]
-    asked = request(tmp_path / "stopped", {**settings, "tracking.callbacks": stop})
-    answers = on_ranks(run_rank, asked, joined=False)
-    assert ["Interrupted"] * 2 == [answer["kind"] for answer in answers]
-    found, again = trained(tmp_path / "stopped", settings)
-    assert 2 == found["attempt"]
-    assert expected["weights_hash"] == found["weights_hash"]
-    assert expected["metrics"] == found["metrics"]
-    assert figures == again
+    train_on(photos, monkeypatch)
 
 
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on_from_its_checkpoint(tmp_path):

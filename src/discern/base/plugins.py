@@ -54,6 +54,14 @@ def opened_files() -> dict[str, str]:
     return dict(_opened)
 
 
+def path_of(kind: type[object]) -> str:
+    """The import path of a class of others: by the file that it was opened from, or its module."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    home = _opened.get(file, "").rpartition(":")[0]
+    same_file = home.endswith(".py") and Path(home).resolve() == Path(file).resolve()
+    return f"{home if same_file else kind.__module__}:{kind.__name__}"
+
+
 def _open_module(module_name: str, text: str, where: str) -> Any:
     if module_name.endswith(".py"):
         path = Path(module_name)

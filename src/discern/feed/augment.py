@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from discern.base.plugins import path_of
 from discern.data.images import Pixels, Preprocess
 from discern.feed.draws import Draws, Operation
 from discern.feed.normalize import as_stored
@@ -222,7 +223,7 @@ def change_images(images: Tensor, policy: Policy, rows: Rows) -> Tensor:
 def operation_name(kind: type[object]) -> str:
     """What records and config files call an operation or framing: `random_erasing`."""
     if not kind.__module__.startswith("discern."):
-        return f"{kind.__module__}:{kind.__name__}"
+        return path_of(kind)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -254,7 +255,7 @@ def describe_augment(augment: Augment) -> str:
 def _words(part: object) -> str:
     """An operation with what it was given, such as "jpeg (low 50, high 100)"."""
     settings = _settings(part)
-    name = settings.pop("name").replace("_", " ")
+    name = _name_words(settings.pop("name"))
     if len(settings) > _MANY:
         usual = _settings(type(part)())
         settings = {key: value for key, value in settings.items() if value != usual[key]}
@@ -262,11 +263,16 @@ def _words(part: object) -> str:
     return f"{name} ({told})" if told else str(name)
 
 
+def _name_words(name: str) -> str:
+    """An operation's name in words; an import path as it is."""
+    return name if ":" in name else name.replace("_", " ")
+
+
 def _value_words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, dict):
-        return str(value["name"]).replace("_", " ")
+        return _name_words(str(value["name"]))
     if isinstance(value, list):
         return " to ".join(map(_value_words, value)) if value else "none"
     return str(value)

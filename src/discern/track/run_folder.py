@@ -253,11 +253,16 @@ def open_run(text: str, root: Path) -> Run:
     folders = [path.parent for path in root.glob(f"[!.]*/[!.]*/{RUN_FILE}")]
     ids = [f"{folder.parent.name}/{folder.name}" for folder in folders]
     hint = did_you_mean(text, ids if "/" in text else [folder.name for folder in folders])
+    forms = "a run's folder, PROJECT/NAME, or a NAME"
+    name, at, wish = text.rpartition("@")
+    if at and (name in ids or name in {folder.name for folder in folders}):
+        forms = f"{name}@best, @last, @epoch:K, @step:N, or @STAGE/ before best and epoch:K"
+        hint = f"'@{wish}' is no checkpoint; those kept lie in the run's folder checkpoints/"
     raise RunError(
         f"there is no run '{text}'",
         where=root,
         got=text,
-        expected="a run's folder, PROJECT/NAME, or a NAME",
+        expected=forms,
         hint=hint or "`discern runs list` shows what there is; --runs names another folder",
     )
 

@@ -97,8 +97,11 @@ class Callback:
 
     One with memory gives it as JSON values in `state` and takes it back in `restore`: it then
     survives a kill and a resume. One that wants to know gradients, weights or activations gives a
-    `probe`: its figures are among the readings.
+    `probe`: its figures are among the readings. `reason`: why it ended a stage or the run, told
+    with its name.
     """
+
+    reason: str | None = None
 
     def attach(self, place: Place) -> None:
         """Learn, before the run, where to write and how to speak. Raises DiscernError."""
@@ -161,14 +164,19 @@ def _no_signal(hook: Callable[..., object], answer: object) -> ConfigError:
     )
 
 
+def _of(ended: tuple[Signal, Callback]) -> Signal:
+    return ended[0]
+
+
 class CallbackList:
     """Calls the callbacks in order; a hook that nobody overrides costs one look-up."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = list(callbacks)
+        self._ended: tuple[Signal, Callback] | None = None
         self._hooks = {
             hook: [
-                getattr(callback, hook)
+                (callback, getattr(callback, hook))
                 for callback in callbacks
                 if getattr(type(callback), hook) is not getattr(Callback, hook)
             ]
@@ -182,13 +190,24 @@ class CallbackList:
     def call(self, hook: str, progress: Progress) -> Signal:
         """Call `hook` on all that override it; gives the strongest answer."""
         strongest = Signal.GO_ON
-        for function in self._hooks[hook]:
+        for callback, function in self._hooks[hook]:
             answer = function(progress)
             if answer is not None:
                 if not isinstance(answer, Signal):
                     raise _no_signal(function, answer)
                 strongest = max(strongest, answer)
+                if answer in (Signal.END_STAGE, Signal.END_RUN):
+                    self._ended = max(
+                        self._ended or (answer, callback), (answer, callback), key=_of
+                    )
         return strongest
+
+    def ended_by(self) -> str:
+        """Which callback ended the stage or the run, with its reason."""
+        if self._ended is None:
+            return "a callback of another rank"
+        name, reason = type(self._ended[1]).__name__, self._ended[1].reason
+        return name if reason is None else f"{name}: {reason}"
 
     def probes(self) -> list[Probe]:
         """What the callbacks want to look into steps with."""

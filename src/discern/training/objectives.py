@@ -353,5 +353,8 @@ def _open_objective(name: str) -> Callable[..., Any]:
         where="objective",
         got=name,
         expected=f"{', '.join(OBJECTIVES)}, package.module:name or ./my_file.py:name",
-        hint=did_you_mean(name, OBJECTIVES),
+        hint="--loss takes a name; with arguments: "
+        "--set 'stages.*.objective={name: focal, args: {gamma: 2}}'"
+        if name.lstrip().startswith("{")
+        else did_you_mean(name, OBJECTIVES),
     )

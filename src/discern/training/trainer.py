@@ -76,10 +76,18 @@ class Trainer:
             try:
                 signal = self._run_epoch(epoch, batch)
                 epoch, batch = epoch + 1, 0
+                self._tell_end(signal)
             except _Rollback:
                 epoch, batch = self._roll_back()
                 signal, self._over = Signal.GO_ON, self._is_over(epoch, batch)
         return max(signal, self._call("after_stage"))
+
+    def _tell_end(self, signal: Signal) -> None:
+        """Say which callback ended the stage before its time, or the run, and why."""
+        if signal is Signal.END_RUN or (signal is Signal.END_STAGE and not self._over):
+            what = "the run" if signal is Signal.END_RUN else f"stage {self.plan.name}"
+            by = self.session.callbacks.ended_by()
+            self.session.recorder.say(f"ended    {what} at step {self.state.step} by {by}")
 
     def _call(self, hook: str) -> Signal:
         return self._agree(self.session.callbacks.call(hook, self.session.progress))

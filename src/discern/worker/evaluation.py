@@ -27,7 +27,13 @@ from discern.worker.report_content import evaluation_content, write_any_report
 from discern.worker.request_values import open_request, pair_value, set_threads
 from discern.worker.scored_data import data_source, scan_scored
 from discern.worker.scoring import Scoring
-from discern.worker.terminal import accuracy_name, further_figures, head_lines, heads_text
+from discern.worker.terminal import (
+    accuracy_name,
+    further_figures,
+    head_lines,
+    heads_text,
+    top5_words,
+)
 
 TRAINED_ON_THESE = (
     "The model was trained on some of these images, so this score is too good; "
@@ -145,9 +151,8 @@ def tell_evaluation(
     )
     console.result(console.paint(score, "bold"))
     rate = len(first) / seconds
-    top5 = "" if metrics["top5"] is None else f"top-5 {metrics['top5']:.4f}, "
     loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
-    console.say(f"  {top5}loss {loss}, {rate:.0f} img/s")
+    console.say(f"  {top5_words(metrics, kinds)}loss {loss}, {rate:.0f} img/s")
     further = further_figures(metrics)
     if further is not None:
         console.say(f"  {further}")

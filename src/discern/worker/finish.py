@@ -35,7 +35,7 @@ from discern.worker.event_content import add_end_events
 from discern.worker.plan import TrainingPlan, plan_metrics
 from discern.worker.report_content import report_content, write_any_report
 from discern.worker.soup import follow_soup, keep_soup, soup_line
-from discern.worker.terminal import accuracy_name, further_figures, head_lines
+from discern.worker.terminal import accuracy_name, further_figures, head_lines, top5_words
 from discern.worker.untrained_heads import CHOICE, answer_untrained, untrained_lines
 
 GOLDEN_IMAGES = 16
@@ -275,8 +275,7 @@ def _tell(
     if plan.chosen_on_reported:
         console.warn("chosen on the test images: this score is too good")
     drawn = "drawn at random from all images" if plan.scanned.random_split else "as given"
-    top5 = "" if metrics["top5"] is None else f"top-5 {metrics['top5']:.4f}, "
-    console.say(f"  {top5}loss {metrics['loss']:.4f}; the split is {drawn}")
+    console.say(f"  {top5_words(metrics, heads)}loss {metrics['loss']:.4f}; the split is {drawn}")
     further = further_figures(metrics)
     if further is not None:
         console.say(f"  {further}")

@@ -10,6 +10,7 @@ from discern.base.console import Console
 from discern.base.names import counted
 from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.training.callbacks import Callback, Progress
+from discern.training.scores import KEPT_CLASSES
 
 _REDRAW_S = 0.1
 _MOST_RATES = 3
@@ -34,6 +35,13 @@ def accuracy_name(heads: Sequence[HeadSpec]) -> str:
     if len(main) > 1:
         return f"accuracy, mean of {len(main)} heads,"
     return "accuracy (all labels right)" if main[0].kind == "multi" else "accuracy"
+
+
+def top5_words(metrics: dict[str, Any], heads: Sequence[HeadSpec]) -> str:
+    """`top-5 0.9876, `; nothing where no head has more than five classes to miss."""
+    if metrics["top5"] is None or max(head.width for head in main_heads(heads)) <= KEPT_CLASSES:
+        return ""
+    return f"top-5 {metrics['top5']:.4f}, "
 
 
 def head_lines(metrics: dict[str, Any]) -> list[str]:

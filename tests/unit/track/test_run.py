@@ -388,3 +388,13 @@ def test_runs_that_the_system_refuses_to_read_are_listed(tmp_path):
     assert "cannot be read" in problems["odd"]
     with pytest.raises(RunError, match="cannot be read"):
         open_run("odd", tmp_path)
+
+
+def test_an_unknown_checkpoint_of_a_known_run_is_told_with_the_forms(tmp_path):
+    finished(tmp_path, "digits", name="mlp-1")
+    with pytest.raises(RunError) as told:
+        open_run("mlp-1@foo", tmp_path)
+    assert "@best, @last, @epoch:K, @step:N" in str(told.value)
+    with pytest.raises(RunError) as told:
+        open_run("mpl-1@foo", tmp_path)
+    assert "@best" not in str(told.value)

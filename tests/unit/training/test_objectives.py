@@ -337,6 +337,14 @@ def test_wrong_settings_are_told(name: str, arguments: dict[str, Any], told: str
     assert told in str(caught.value)
 
 
+def test_a_mapping_where_a_name_belongs_is_told_how_to_give_arguments():
+    with pytest.raises(ConfigError) as caught:
+        build_objective(
+            "{name: focal, args: {gamma: 2}}", {}, class_counts=COUNTS, kind="single", num_classes=4
+        )
+    assert "--set 'stages.*.objective={name: focal" in str(caught.value)
+
+
 def test_what_needs_counts_says_so():
     for name, arguments in [
         ("logit_adjusted", {}),

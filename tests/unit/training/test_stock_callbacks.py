@@ -44,7 +44,7 @@ class Notes:
     """A recorder that keeps what it is told."""
 
     def __init__(self):
-        self.points, self.warnings = [], []
+        self.points, self.warnings, self.said = [], [], []
 
     def record(self, step, readings):
         self.points.append((step, dict(readings)))
@@ -54,6 +54,9 @@ class Notes:
 
     def rewind(self, step):
         self.points = [point for point in self.points if point[0] <= step]
+
+    def say(self, text):
+        self.said.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -318,6 +321,7 @@ def test_time_limit_ends_the_run_and_scores_the_weights(tmp_path, monkeypatch):
     trainer, state, session, notes = stage(tmp_path, [Tick(), TimeLimit(10)], epochs=5)
     signal = trainer.run_stage()
     assert Signal.END_RUN == signal
+    assert ["ended    the run at step 10 by TimeLimit: the limit of 10 s is reached"] == notes.said
     assert state.step == 10
     assert 10 in notes.series("val/accuracy")
     assert 10 in session.store.steps()

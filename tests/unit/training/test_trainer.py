@@ -44,7 +44,7 @@ class Notes:
     """A recorder that keeps what it is told."""
 
     def __init__(self):
-        self.points, self.warnings, self.rewound = [], [], []
+        self.points, self.warnings, self.rewound, self.said = [], [], [], []
 
     def record(self, step, readings):
         self.points.append((step, {k: v for k, v in readings.items() if not k.startswith("time/")}))
@@ -55,6 +55,9 @@ class Notes:
     def rewind(self, step):
         self.rewound.append(step)
         self.points = [point for point in self.points if point[0] <= step]
+
+    def say(self, text):
+        self.said.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -198,12 +201,16 @@ def test_resume_at_any_step_gives_the_same_bits(tmp_path, cut, opt, ema):
 
 def test_early_stop_ends_the_stage_and_survives_a_resume(tmp_path):
     frozen = {"epochs": 30, "lr": 1e-30, "model": "mlp"}  # nothing is learned: no epoch is better
-    trainer, state, session, _ = stage(tmp_path, [EarlyStop(2)], **frozen)
+    trainer, state, session, notes = stage(tmp_path, [EarlyStop(2)], **frozen)
     trainer.run_stage()
     assert 3 * 7 == state.step
-    resumed, again, session, _ = stage(tmp_path, [EarlyStop(2)], **frozen)
+    best = session.ledger.ranked(trainer.plan.monitor)[0].accuracy
+    reason = f"no better accuracy in 2 evaluations, {best:.4f} was the best"
+    assert [f"ended    stage train at step 21 by EarlyStop: {reason}"] == notes.said
+    resumed, again, session, notes = stage(tmp_path, [EarlyStop(2)], **frozen)
     resumed.run_stage(session.store.latest())
     assert 3 * 7 == again.step
+    assert [] == notes.said
 
 
 def test_accumulation_gives_the_gradients_of_the_whole_batch():

@@ -14,7 +14,7 @@ from discern.config.schema import RunConfig
 from discern.data.own_source import is_own_source
 from discern.data.scan import DataRequest, scan_data
 from discern.data.sources import open_source
-from discern.feed.augment import Policy, SmallImageAugment
+from discern.feed.augment import Policy, SmallImageAugment, describe_augment
 from discern.feed.own_augment import own_augment
 from discern.feed.policies import PolicyContext
 from discern.training.trainer import Trainer
@@ -182,6 +182,7 @@ def test_broken_source_is_refused(
 def test_own_operation_stands_behind_crop_and_mirror(file: str) -> None:
     context = PolicyContext(small=True, crop=SmallImageAugment(pad=2), flip=True)
     made = own_augment(f"{file}:Darker", context, {"by": 4})
+    assert f"{file}:Darker" in describe_augment(made)
     assert isinstance(made, Policy)
     assert SmallImageAugment(pad=2, flip=False) == made.framing
     assert ["Mirror", "Darker"] == [type(step.operation).__name__ for step in made.steps]

@@ -42,7 +42,11 @@ class EarlyStop(Callback):
             self.best, self.waited = merit, 0
             return None
         self.waited += 1
-        return Signal.END_STAGE if self.waited >= self.patience else None
+        if self.waited < self.patience:
+            return None
+        best = "none was finite" if self.best is None else f"{abs(self.best):.4f} was the best"
+        self.reason = f"no better {self.monitor.name} in {self.waited} evaluations, {best}"
+        return Signal.END_STAGE
 
     def state(self) -> dict[str, Any]:
         """Best score and evaluations waited."""

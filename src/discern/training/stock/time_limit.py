@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from discern.base.errors import ConfigError
-from discern.training.callbacks import Callback, Place, Progress, Say, Signal, say_nothing
+from discern.training.callbacks import Callback, Progress, Signal
 
 _FORM: Final = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -35,12 +35,6 @@ class TimeLimit(Callback):
         self.limit_s = seconds_of(limit)
         self.spent_s = 0.0  # in attempts before this one
         self._started: float | None = None
-        self._say: Say = say_nothing
-        self._told = False
-
-    def attach(self, place: Place) -> None:
-        """Remember how to say that the time is up."""
-        self._say = place.say
 
     def before_stage(self, progress: Progress) -> Signal | None:  # noqa: ARG002
         """The clock starts with the run's first stage."""
@@ -59,9 +53,7 @@ class TimeLimit(Callback):
     def _judge(self) -> Signal | None:
         if self._elapsed() < self.limit_s:
             return None
-        if not self._told:
-            self._told = True
-            self._say(f"time     the limit of {self.limit_s:g} s is reached: the run ends here")
+        self.reason = f"the limit of {self.limit_s:g} s is reached"
         return Signal.END_RUN
 
     def _elapsed(self) -> float:
