@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# A value is read as YAML, as that of --set is: a number or a word.
-Kind = Literal["text", "int", "float", "switch", "pairs", "names", "value"]
+# A value is read as YAML, as that of --set is: a number or a word. Columns are text, or YAML that
+# begins with [ or {: a column may be called 2020, or no.
+Kind = Literal["text", "int", "float", "switch", "pairs", "names", "value", "columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--label",
         "data.labels",
-        "text",
-        "label column of a table",
+        "columns",
+        "label column of a table; several: color,tags or YAML as in data.labels",
         group="Data",
         commands=("train", "eval", "embed"),
     ),

@@ -20,6 +20,7 @@ _TYPES: dict[str, Any] = {
     "pairs": list[str] | None,
     "names": list[str] | None,
     "value": str | None,
+    "columns": str | None,
 }
 
 
@@ -72,7 +73,7 @@ def flag_pairs(values: dict[Flag, Any]) -> Pairs:
             continue
         if flag.kind == "pairs":
             pairs += [_named_argument(flag, text) for text in value]
-        elif flag.kind == "value":
+        elif flag.kind == "value" or (flag.kind == "columns" and value.lstrip()[:1] in ("[", "{")):
             pairs.append((flag.name, flag.key, _yaml_value(value, flag.name)))
         else:
             pairs.append((flag.name, flag.key, value))

@@ -22,6 +22,10 @@ from discern.data.label_columns import LABEL, LabelColumn
 from discern.data.label_spec import LabelSpec
 
 LABEL_COLUMNS: Final = ("label", "class", "tag", "target", "category", "class_name", "wnid")
+LABEL_HINT: Final = (
+    "--label NAME names the label column; several, or several labels a cell: "
+    "--label '{color: {}, tags: {kind: multi, delimiter: ;}}'"
+)
 _TRUTH: Final = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 
 Columns = Mapping[str, Sequence[Any]]
@@ -57,7 +61,7 @@ def no_label_column(columns: Columns, path: Path) -> DataError:
         where=path,
         got=", ".join(columns),
         expected=f"one of {', '.join(LABEL_COLUMNS)}, or a column of 0 and 1 for each class",
-        hint="--label NAME names the label column",
+        hint=LABEL_HINT,
     )
 
 

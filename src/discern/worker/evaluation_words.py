@@ -63,10 +63,14 @@ def _coverage(part: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _slices(part: list[Mapping[str, Any]]) -> list[str]:
+    """The weakest slices of those that are below all images; in words where none is."""
+    weak = [row for row in part if row["gap"] < 0]
+    if not weak:
+        return ["weak slices: none is below all images"]
     return [
         f"weak slice: {row['fact']} {row['value']}: {row['accuracy']:.4f} on {row['count']} "
         f"(95 %: {row['low']:.4f} to {row['high']:.4f})"
-        for row in part[:_WORST_SLICES]
+        for row in weak[:_WORST_SLICES]
     ]
 
 

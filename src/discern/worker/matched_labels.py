@@ -29,7 +29,7 @@ def matched_head(
             where=where,
             got=head.kind,
             expected=spec.kind,
-            hint="--set 'data.labels={NAME: {kind: multi, delimiter: ;}}' for several labels",
+            hint="--label '{NAME: {kind: multi, delimiter: ;}}' for several labels a cell",
         )
     known = opened.aliases | {name: number for number, name in enumerate(spec.classes)}
     numeric = all(name.isascii() and name.isdigit() for name in head.classes)

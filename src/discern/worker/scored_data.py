@@ -16,9 +16,11 @@ from discern.config.request import Request
 from discern.data.fold_split import hold_out_fold
 from discern.data.head_spec import is_plain, main_heads
 from discern.data.label_origin import draw_splits
+from discern.data.label_spec import read_label_specs
 from discern.data.manifest import SPLITS, Manifest
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.split import SplitRule
+from discern.data.table_labels import LABEL_HINT
 from discern.worker.data_scan import tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel
@@ -99,10 +101,11 @@ def data_source(request: Request) -> str:
 
 def _scanned(request: Request, opened: OpenedModel, console: Console) -> ScannedData:
     """The images of the request, with the splits and classes that they come with."""
+    columns = _label_columns(request, opened)
     data = DataRequest(
         train=request.arguments["data"],
         root=pair_value(request, "data.root"),
-        label=_label_columns(request, opened),
+        label=columns,
         on_bad_image=pair_value(request, "data.on_bad_image", "error"),
         split=None,
         source_args=named_pairs(request, "data.source_args"),
@@ -113,7 +116,19 @@ def _scanned(request: Request, opened: OpenedModel, console: Console) -> Scanned
     for note in scanned.notes:
         console.say(f"note: {note}")
     tell_problems(scanned, console)
-    return scanned
+    return _called_as_asked(scanned, columns)
+
+
+def _called_as_asked(scanned: ScannedData, columns: Any) -> ScannedData:
+    """The same images; a lone label column is called as the request calls it, not `label`.
+
+    Of a model of several heads it is that head's.
+    """
+    specs, heads = read_label_specs(columns), scanned.manifest.heads
+    if len(specs) != 1 or len(heads) != 1:
+        return scanned
+    head = replace(heads[0], name=specs[0].name)
+    return replace(scanned, manifest=replace(scanned.manifest, heads=(head,)))
 
 
 def _drawable(wanted: str, codes: NDArray[np.int8]) -> bool:
@@ -161,7 +176,7 @@ def with_model_classes(scanned: ScannedData, opened: OpenedModel, console: Conso
                 where=where,
                 got=", ".join(known),
                 expected=", ".join(left),
-                hint="--set 'data.labels=[NAME, ...]' names the columns",
+                hint=LABEL_HINT,
             )
         if left:
             console.say(f"note: not scored, for there is no such label column: {', '.join(left)}")

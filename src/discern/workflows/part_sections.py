@@ -16,7 +16,7 @@ from discern.workflows.page_parts import percent
 from discern.workflows.report_charts import confusion_svg
 
 PART_STYLE: Final = """
-.spans td:nth-child(3){width:44%;min-width:130px}
+.spans tbody th{min-width:130px} .spans td:nth-child(3){width:44%;min-width:130px}
 .span{position:relative;display:block;height:8px;border-radius:4px;background:var(--line)}
 .span i{position:absolute;top:0;bottom:0;border-radius:4px;background:var(--accent);opacity:.35}
 .span b{position:absolute;top:-2px;width:3px;height:12px;border-radius:2px;margin-left:-1.5px;

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 
 import discern
 from discern.base.console import Console
-from discern.base.errors import ConfigError
+from discern.base.errors import ConfigError, DataError
 from discern.config.request import Request
 from discern.worker.answer_fitting import thresholds_request
 from discern.worker.evaluation import evaluate_request
@@ -143,3 +143,22 @@ def test_groups_of_a_model_of_labels_alone_are_refused(
     assert "Weakest slices" in (done.path / "report" / "index.html").read_text()
     with pytest.raises(ConfigError, match="one label an image"):
         evaluated(report_request, run=str(done.path), groups=str(train))
+
+
+def test_a_bundle_is_scored_on_the_columns_that_are_named(
+    tables: tuple[Path, Path], run: Path
+) -> None:
+    """A bundle does not know the columns of its training: the error says how to name them."""
+    given = {"model": str(run / "model"), "data": str(tables[1])}
+
+    def scored(columns: Any) -> dict[str, Any]:
+        pairs = [("--label", "data.labels", columns), ("--device", "compute.device", "cpu")]
+        request = Request(verb="eval", arguments=given, pairs=pairs)
+        return evaluate_request(request, QUIET)["metrics"]
+
+    with pytest.raises(DataError, match="no label column") as caught:
+        scored(None)
+    assert "--label '{color: {}, tags: {kind: multi, delimiter: ;}}'" in str(caught.value.hint)
+    both = scored(HEADS)
+    assert {"digit", "tags"} == set(both["heads"])
+    assert both["heads"]["digit"]["accuracy"] == scored("digit")["accuracy"]
