@@ -20,9 +20,10 @@ ERROR_FIELDS = ("kind", "what", "where", "got", "expected", "hint")
 # A network of a few thousand weights and one pass: a training that lasts under a second.
 QUICK = ("--model", "mlp", "--epochs", "1", "--device", "cpu", "--precision", "fp32")
 
-# The commands that become a worker, which imports torch; the others start in no time.
-COMPUTES = {
-    *("train", "lr-find", "kfold", "eval", "predict", "models", "bench", ("data", "preview")),
+# The commands that spend most of their time on imports: those that become a worker, which loads
+# torch, and those on data (numpy, pyarrow, Pillow). The others start in no time.
+IMPORTS_MUCH = {
+    *("train", "lr-find", "kfold", "eval", "predict", "models", "bench", "data"),
     *("calibrate", "thresholds", "review", "autolabel", "explain", "embed", "index", "project"),
     "report",
 }
@@ -89,14 +90,14 @@ def start(
 ) -> subprocess.Popen[str] | WarmChild:
     """Start `discern ARGUMENTS` in a child with pipes as its streams.
 
-    Of a command that computes, the child is forked from a parent that has imported everything,
+    Of a command that imports much, the child is forked from a parent that has imported everything,
     which saves most of its time. `cold`, after a `prefix`, with variables that imports may read,
     off Linux, and all with $DISCERN_TEST_COLD set, it is a new interpreter.
     """
     words = [*map(os.fspath, arguments)]
     whole = environment(**(env or {}))
-    computes = bool(words) and (words[0] in COMPUTES or (*words[:2],) in COMPUTES)
-    if computes and not cold and not prefix and fits_warm(whole):
+    slow_to_start = bool(words) and words[0] in IMPORTS_MUCH
+    if slow_to_start and not cold and not prefix and fits_warm(whole):
         return WarmChild(words, cwd or Path.cwd(), whole)
     return subprocess.Popen(
         [*prefix, sys.executable, "-m", "discern.cli.main", *words],
