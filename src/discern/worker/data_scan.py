@@ -95,6 +95,12 @@ def left_out_words(problems: Sequence[Problem]) -> str | None:
     return " and ".join(told) or None
 
 
+def scan_as_trained(data: DataConfig, console: Console) -> ScannedData:
+    """The images of a run's config, of all its sources, with the splits that it trained with."""
+    scanned = scan(data, console)
+    return choose_on_test(scanned) if data.val == CHOOSE_ON_TEST else scanned
+
+
 def choose_on_test(scanned: ScannedData) -> ScannedData:
     """The same data with the held-out validation images back in train; test does its work."""
     codes = scanned.manifest.split.copy()

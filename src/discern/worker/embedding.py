@@ -46,7 +46,7 @@ from discern.worker.request_values import (
     scoring_precision,
     set_threads,
 )
-from discern.worker.scored_data import split_as_trained
+from discern.worker.scored_data import data_source, split_as_trained
 
 POOLED: Final = "features"  # what the head reads
 EVERY: Final = "all"
@@ -73,7 +73,9 @@ def embed_request(request: Request, console: Console) -> dict[str, Any]:
     console.say(f"model    {opened.name}, on {opened.device}")
     scanned = scan_images(request, console)
     if any(head.classes for head in scanned.manifest.heads):  # else nothing to draw it by
-        scanned = split_as_trained(scanned, given.get("split"), opened, console)
+        scanned = split_as_trained(
+            scanned, given.get("split"), opened, console, data_source(request)
+        )
     split = _split(given.get("split"), scanned)
     batch = int(given.get("batch_size") or 64)
     with scoring_memory_told(opened.name, opened.device, batch):
@@ -276,6 +278,6 @@ def embed(model: OpenedModel, data: str, *, layer: str | None = None, batch_size
     request = Request(verb="embed", arguments={"data": data})
     scanned = scan_images(request, Console(quiet=True))
     if any(head.classes for head in scanned.manifest.heads):
-        scanned = split_as_trained(scanned, split, model, Console(quiet=True))
+        scanned = split_as_trained(scanned, split, model, Console(quiet=True), data_source(request))
     material = open_material(request, model, scanned)
     return embed_split(model, material, _split(split, scanned), batch_size, layer=layer)[0]

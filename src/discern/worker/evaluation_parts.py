@@ -16,16 +16,17 @@ from discern.base.console import Console
 from discern.base.errors import ConfigError
 from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
+from discern.config.schema import DataConfig
 from discern.data.check import Gathered, gather_rows
 from discern.data.head_spec import HeadSpec, main_heads
 from discern.data.leaks import MOST_COMPARED, ImageSet, Leaks, find_leaks
-from discern.data.scan import DataRequest, scan_data
 from discern.data.sources import open_source
 from discern.training.class_groups import group_names
 from discern.training.coverage import coverage_curve
 from discern.training.evaluate import Table
 from discern.training.scores import EvalTable, wilson_interval
 from discern.worker.augmented_views import AugmentedViews
+from discern.worker.data_scan import scan_as_trained
 from discern.worker.evaluated import Evaluated
 from discern.worker.head_parts import (
     answers,
@@ -127,15 +128,10 @@ def _training_images(done: Evaluated, *, forced: bool, console: Console) -> Imag
             expected="data with a train split, or a run as MODEL",
         )  # fmt: skip
     console.say(f"training images of {source}")
-    scanned = scan_data(
-        DataRequest(
-            train=source,
-            root=pair_value(done.request, "data.root"),
-            label=done.scoring.opened.scored.labels,
-            on_bad_image="skip",
-            split=done.scoring.opened.scored.split,
-        )
-    )
+    data = DataConfig.model_validate(done.scoring.opened.scored.data)
+    root = pair_value(done.request, "data.root", data.root)
+    data = data.model_copy(update={"root": root, "on_bad_image": "skip"})
+    scanned = scan_as_trained(data, Console(quiet=True))
     return ImageSet(
         scanned.manifest, open_source(scanned.manifest), scanned.manifest.positions("train")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,13 @@ class ScoredWith:
     """How a run scored its model, so that the same images give the same figures again.
 
     `split`: how it drew its splits; `folds`: which fold it held out, if it did. `batch_size`:
-    images per pass. `source`: the data that it was trained on, as its config names it.
+    images per pass. `source`: the data that it was trained on, as its config names it; `data`: all
+    that its config says of the images; `images_hash`: that of the images' table.
     """
 
     source: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    images_hash: str | None = None
     split: SplitRule = field(default_factory=SplitRule)
     folds: FoldRule | None = None
     batch_size: int = 64
@@ -191,6 +195,8 @@ def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:
     )
     scored = ScoredWith(
         source=data["source"],
+        data=data,
+        images_hash=record.get("images_hash"),
         split=rule,
         folds=_fold_rule(data),
         batch_size=evaluation_batch(

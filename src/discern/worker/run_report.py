@@ -13,7 +13,7 @@ from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.scan import ScannedData
 from discern.track.run import open_run, runs_root
-from discern.worker.data_scan import CHOOSE_ON_TEST, choose_on_test, left_out_words, scan
+from discern.worker.data_scan import CHOOSE_ON_TEST, left_out_words, scan_as_trained
 from discern.worker.evaluation import evaluated, evaluation_warnings, tell_evaluation
 from discern.worker.evaluation_parts import evaluation_parts
 from discern.worker.open_model import OpenedModel
@@ -88,9 +88,7 @@ def _scan_as_trained(
 ) -> tuple[ScannedData, str]:
     """The images of the run's config, of all its sources, with the splits that it trained with."""
     del request  # the run's config names the images
-    scanned = scan(data, console)
-    if data.val == CHOOSE_ON_TEST:
-        scanned = choose_on_test(scanned)
+    scanned = scan_as_trained(data, console)
     return with_model_classes(scanned, opened, console), "test"
 
 

@@ -13,15 +13,16 @@ from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError
 from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
+from discern.config.schema import DataConfig
 from discern.data.fold_split import hold_out_fold
 from discern.data.head_spec import is_plain, main_heads
 from discern.data.label_origin import draw_splits
 from discern.data.label_spec import read_label_specs
 from discern.data.manifest import SPLITS, Manifest
 from discern.data.scan import DataRequest, ScannedData, scan_data
-from discern.data.split import SplitRule
+from discern.data.split import TRAIN, SplitRule
 from discern.data.table_labels import LABEL_HINT
-from discern.worker.data_scan import tell_problems
+from discern.worker.data_scan import CHOOSE_ON_TEST, scan_as_trained, tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel
 from discern.worker.request_values import named_pairs, pair_value
@@ -30,18 +31,26 @@ from discern.worker.request_values import named_pairs, pair_value
 def scan_scored(request: Request, opened: OpenedModel, console: Console) -> tuple[ScannedData, str]:
     """The images of an `eval` request under the model's class numbers, and the split to score."""
     wanted = request.arguments.get("split")
-    scanned = split_as_trained(_scanned(request, opened, console), wanted, opened, console)
+    scanned = _scanned(request, opened, console)
+    scanned = split_as_trained(scanned, wanted, opened, console, data_source(request))
     scanned = with_model_classes(scanned, opened, console)
     return scanned, _split(wanted, scanned.manifest.split)
 
 
 def split_as_trained(
-    scanned: ScannedData, wanted: str | None, opened: OpenedModel, console: Console
+    scanned: ScannedData,
+    wanted: str | None,
+    opened: OpenedModel,
+    console: Console,
+    source: str,
 ) -> ScannedData:
     """The same images; where `wanted` is a split that they do not come with, drawn as in training.
 
-    Of a model that a fold was held out of, test is that fold.
+    Of a model that a fold was held out of, test is that fold. `source`: their name, as
+    `data_source` gives it.
     """
+    if wanted in SPLITS and source == opened.scored.source and _split_by_more(opened):
+        return _as_in_training(scanned, opened, console)
     if wanted in SPLITS and opened.scored.folds is not None:
         held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
         console.say(f"split    test is fold {opened.scored.folds.held}, held out in training")
@@ -61,12 +70,17 @@ def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tupl
     """
     scanned = _scanned(request, opened, console)
     wanted = request.arguments.get("split")
+    trained_on = data_source(request) == opened.scored.source
+    if trained_on and _split_by_more(opened):
+        scanned = _as_in_training(scanned, opened, console)
     codes = scanned.manifest.split
     there = {name for code, name in enumerate(SPLITS) if (codes == code).any()}
-    if opened.scored.folds is not None and _trained_on(request, opened):
+    if trained_on and _split_by_more(opened):
+        default = _chosen_by(scanned, wanted)
+    elif trained_on and opened.scored.folds is not None:
         held = hold_out_fold(scanned.manifest, opened.scored.folds).manifest
         scanned, default = replace(scanned, manifest=held), "val"
-    elif "train" in there or (not there and (wanted in SPLITS or _trained_on(request, opened))):
+    elif "train" in there or (not there and (wanted in SPLITS or trained_on)):
         scanned, default = _with_drawn_split(scanned, opened.scored.split), "val"
     else:
         default = "val" if "val" in there else "all" if not there else ""
@@ -78,7 +92,7 @@ def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tupl
         )  # fmt: skip
     scanned = with_model_classes(scanned, opened, console)
     split = _split(wanted or default, scanned.manifest.split)
-    if split in ("test", "train"):
+    if split in ("test", "train") or data_source(request) == _reported_source(opened):
         console.warn(f"fitted on the {split} images: what is told of them will be too good")
     console.say(f"split    {split}, {len(_rows(scanned.manifest, split)):,} images to fit on")
     return scanned, split
@@ -88,9 +102,41 @@ def _rows(manifest: Manifest, split: str) -> NDArray[np.int64]:
     return np.arange(len(manifest)) if split == "all" else manifest.positions(split)
 
 
-def _trained_on(request: Request, opened: OpenedModel) -> bool:
-    """Whether the data is what the model was trained on, by its name."""
-    return data_source(request) == opened.scored.source
+def _split_by_more(opened: OpenedModel) -> bool:
+    """Whether its training split the images by more than a rule or a held-out fold."""
+    more = ("val", "test", "train_folds", "val_folds", "test_folds", "n_folds")
+    return any(opened.scored.data.get(key) for key in more)
+
+
+def _as_in_training(scanned: ScannedData, opened: OpenedModel, console: Console) -> ScannedData:
+    """The same images with the splits that training gave them; unknown ones count as train."""
+    data = DataConfig.model_validate(opened.scored.data)
+    trained = scan_as_trained(data, Console(quiet=True))
+    if trained.manifest.hash != opened.scored.images_hash:
+        console.warn("the images have changed since the training: some may be drawn otherwise now")
+    known = dict(zip(trained.manifest.ids.tolist(), trained.manifest.split.tolist(), strict=True))
+    codes = np.array([known.get(one, TRAIN) for one in scanned.manifest.ids.tolist()], np.int8)
+    console.say("split    as in training, by its data.val, data.test or folds")
+    return replace(scanned, manifest=scanned.manifest.with_split(codes))
+
+
+def _chosen_by(scanned: ScannedData, wanted: str | None) -> str:
+    """`val`, which a temperature is fitted on. Raises ConfigError where the data has none."""
+    if wanted is None and not len(scanned.manifest.positions("val")):
+        raise ConfigError(
+            "the model learned from all of these images, or is reported on them",
+            where=request_name(scanned), expected="images that the model was chosen by, or others",
+            hint="give the data that training had as --val",
+        )  # fmt: skip
+    return "val"
+
+
+def _reported_source(opened: OpenedModel) -> str | None:
+    """The data apart that a training was reported on, as its config names it."""
+    data = opened.scored.data
+    val = data.get("val")
+    reported: str | None = data.get("test") or (val if val != CHOOSE_ON_TEST else None)
+    return reported
 
 
 def data_source(request: Request) -> str:
