@@ -8,6 +8,7 @@ does not stop the run.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import time as now
@@ -173,6 +174,7 @@ class EventFiles:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
             folder = self._folder / group if group else self._folder
+            _keep_threads_quiet()
             # The queue is long enough that a training step never waits for the disk.
             self._writers[group] = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=5)
             if self._rewound_to is not None:
@@ -193,6 +195,20 @@ class EventFiles:
             action()
         except OSError as error:
             self.problem = f"TensorBoard events stopped: {error}"
+
+
+def _keep_threads_quiet() -> None:
+    """TensorBoard's threads print no traceback: the next call raises what ended them."""
+    tell = threading.excepthook
+    if getattr(tell, "spares_tensorboard", False):
+        return
+
+    def tell_others(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            tell(args)
+
+    tell_others.spares_tensorboard = True  # type: ignore[attr-defined]
+    threading.excepthook = tell_others
 
 
 def _unicode(text: str) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import threading
 
 import pytest
 from PIL import Image
@@ -80,6 +82,24 @@ def test_events_that_cannot_be_written_are_told_not_raised(tmp_path):
     events.add_scalar("loss", 1.0, 2)
     events.close()
     assert events.problem.startswith("TensorBoard events stopped: ")
+
+
+def test_a_folder_that_goes_away_is_told_without_a_thread_s_traceback(tmp_path, monkeypatch):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    events = EventFiles(tmp_path / "events")
+    events.add_scalar("loss", 1.0, 1)
+    events.flush()
+    shutil.rmtree(tmp_path / "events")
+    for step in range(2, 5):
+        events.add_scalar("loss", 1.0, step)
+        events.flush()
+    assert "stopped" in events.problem
+    others = threading.Thread(target=lambda: 1 / 0)
+    others.start()
+    others.join()
+    assert [ZeroDivisionError] == [args.exc_type for args in printed]
+    events.close()
 
 
 def test_image_must_be_a_png(tmp_path):
