@@ -138,3 +138,22 @@ def test_separate_test_images_are_refused(table: Path, tmp_path: Path) -> None:
     )
     assert 2 == ended.code
     assert "no separate validation and test images" in ended.error["what"]
+
+
+def test_what_models_labeled_is_in_no_fold_s_score(tmp_path: Path) -> None:
+    make_images(tmp_path / "images", each=7)
+    rows = [
+        {
+            "path": f"images/{name}/{n:02d}.jpg",
+            "label": name,
+            "fold": n % 2,
+            "origin": "pseudo:0" if n == 6 else "human",
+        }
+        for name in ("ant", "bee")
+        for n in range(7)
+    ]
+    table = write_table(tmp_path / "grown.csv", rows)
+    ended = discern("kfold", table, *QUICK, *STEPS, "--runs", tmp_path / "runs", "--json")
+    assert 0 == ended.code, ended.stderr
+    assert 12 == ended.object["out_of_fold"]["count"]
+    assert "2 images labeled by models in train alone" in ended.stderr

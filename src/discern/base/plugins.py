@@ -56,10 +56,19 @@ def opened_files() -> dict[str, str]:
 
 def path_of(kind: type[object]) -> str:
     """The import path of a class of others: by the file that it was opened from, or its module."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    file = _file_of(kind)
     home = _opened.get(file, "").rpartition(":")[0]
     same_file = home.endswith(".py") and Path(home).resolve() == Path(file).resolve()
     return f"{home if same_file else kind.__module__}:{kind.__name__}"
+
+
+def _file_of(kind: type[object]) -> str:
+    """The file of a class: by its functions, for of two files of one name one is in sys.modules."""
+    for member in vars(kind).values():
+        code = getattr(member, "__code__", None)
+        if code is not None:
+            return str(code.co_filename)
+    return getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
 
 
 def _open_module(module_name: str, text: str, where: str) -> Any:

@@ -19,6 +19,7 @@ from discern.base.errors import RunError
 from discern.base.progress_bar import counting_bar
 from discern.compute.device import usable_cores
 from discern.config.schema import RunConfig
+from discern.data.label_origin import kept_note, labeled_by_models
 from discern.data.manifest import SPLITS
 from discern.data.scan import ScannedData
 from discern.data.sources import open_source
@@ -84,10 +85,13 @@ def join_folds(
             if progress is not None:
                 progress(place + 1, len(opened))
     heads = [head.spec for head in scanned.manifest.heads]
+    people = np.flatnonzero(~_learned(scanned))
+    if len(people) < len(scanned.manifest):
+        console.say(kept_note(len(scanned.manifest) - len(people)))
     whole, folds = {}, np.empty(0, dtype=np.int32)
     for head in heads:
         own = {number: found[head.name] for number, found in tables.items()}
-        whole[head.name], folds = join_tables(own, len(scanned.manifest))
+        whole[head.name], folds = join_tables(own, people)
     metrics, tag_metrics = open_metrics(
         [(spec.name, spec.args) for spec in config.tracking.metrics], heads
     )
@@ -98,8 +102,8 @@ def join_folds(
     predictions = FoldPredictions(
         tables=whole,
         folds=folds,
-        ids=scanned.manifest.ids,
-        paths=scanned.manifest.locations.paths,
+        ids=scanned.manifest.ids[people],
+        paths=scanned.manifest.locations.paths[people],
     )
     files = write_predictions(writer.path, predictions)
     outcome: dict[str, Any] = {
@@ -164,7 +168,8 @@ def _score_fold(
 ) -> dict[str, Table]:
     """The images of one fold scored by its model, in full precision, as its run did, by head."""
     manifest = scanned.manifest
-    codes = np.where(manifest.fold == number, SPLITS.index("test"), SPLITS.index("train"))
+    held_out = (manifest.fold == number) & ~_learned(scanned)
+    codes = np.where(held_out, SPLITS.index("test"), SPLITS.index("train"))
     held = manifest.with_split(codes.astype(np.int8))
     workers = config.data.workers
     settings = FeedSettings(
@@ -177,6 +182,11 @@ def _score_fold(
     with material.evaluation_feed("test", opened.scored.batch_size) as feed:
         heads = [head.spec for head in held.heads]
         return evaluate_heads(opened.model, feed, heads=heads, device=settings.device)
+
+
+def _learned(scanned: ScannedData) -> NDArray[np.bool_]:
+    """The images in train of every fold, for a model labeled them: bool [N]."""
+    return labeled_by_models(scanned.manifest.origin, len(scanned.manifest))
 
 
 def _check_same(
@@ -201,26 +211,28 @@ def _check_same(
         )
 
 
-def join_tables(tables: Mapping[int, Table], count: int) -> tuple[Table, NDArray[np.int32]]:
-    """(one table of all images in manifest order, the fold of each: int32 [N]), of one head.
+def join_tables(
+    tables: Mapping[int, Table], rows: NDArray[np.int64]
+) -> tuple[Table, NDArray[np.int32]]:
+    """(one table of the images `rows` in manifest order, the fold of each: int32 [N]), of one head.
 
-    Raises RunError unless every image is in exactly one of the tables.
+    Raises RunError unless every one of them is in exactly one of the tables.
     """
     parts = list(tables.values())
     positions = np.concatenate([part.positions for part in parts])
     order = np.argsort(positions, kind="stable")
-    if not np.array_equal(positions[order], np.arange(count)):
+    if not np.array_equal(positions[order], rows):
         raise RunError(
             "the folds do not hold every image once",
             got=f"{len(positions)} rows, {len(np.unique(positions))} images",
-            expected=f"{count} images",
+            expected=f"{len(rows)} images",
         )
     numbers = np.concatenate([np.full(len(t), number) for number, t in tables.items()])
     columns: dict[str, Any] = {}
     for name in (field.name for field in fields(parts[0]) if field.name != "classes"):
-        rows = [getattr(part, name) for part in parts]
-        whole = all(column is not None for column in rows)
-        columns[name] = np.concatenate(rows)[order] if whole else None
+        found = [getattr(part, name) for part in parts]
+        whole = all(column is not None for column in found)
+        columns[name] = np.concatenate(found)[order] if whole else None
     return replace(parts[0], **columns), numbers[order].astype(np.int32)
 
 

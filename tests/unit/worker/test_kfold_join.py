@@ -41,18 +41,18 @@ def test_mean_and_sample_deviation_of_every_figure():
 
 def test_rows_come_in_manifest_order_each_once():
     tables = {0: table([4, 0, 2], 0), 3: table([1, 5, 3], 1)}
-    joined, folds = join_tables(tables, 6)
+    joined, folds = join_tables(tables, np.arange(6))
     assert list(range(6)) == joined.positions.tolist()
     assert [0, 3, 0, 3, 0, 3] == folds.tolist()
     assert np.array_equal(tables[3].logits[1], joined.logits[5])
     with pytest.raises(RunError, match="every image once"):
-        join_tables(tables, 7)
+        join_tables(tables, np.arange(7))
     with pytest.raises(RunError, match="every image once"):
-        join_tables({0: table([0, 1], 0), 1: table([1, 2], 1)}, 4)
+        join_tables({0: table([0, 1], 0), 1: table([1, 2], 1)}, np.arange(4))
 
 
 def test_prediction_files_hold_ids_folds_targets_and_probabilities(tmp_path):
-    joined, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, 4)
+    joined, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, np.arange(4))
     ids = np.array(["i0", "i1", "i2", "i3"])
     found = FoldPredictions(
         tables={"label": joined}, folds=folds, ids=ids, paths=np.array(["=p", "q", "r", "s"])
@@ -121,8 +121,8 @@ def test_predictions_of_several_heads_stand_under_their_names(tmp_path):
             np.zeros(count, dtype=np.float32), ("new", "sale"),
         )  # fmt: skip
 
-    whole, _ = join_tables({0: tags([0, 2]), 1: tags([1, 3])}, 4)
-    classes, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, 4)
+    whole, _ = join_tables({0: tags([0, 2]), 1: tags([1, 3])}, np.arange(4))
+    classes, folds = join_tables({0: table([0, 2], 0), 1: table([1, 3], 1)}, np.arange(4))
     found = FoldPredictions(
         tables={"color": classes, "tags": whole}, folds=folds, ids=np.array(list("wxyz")),
         paths=np.array(list("pqrs")),

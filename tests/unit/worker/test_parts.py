@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from discern.base.errors import ConfigError, DataError
+from discern.base.plugins import open_import_path, path_of
 from discern.config.schema import RunConfig
 from discern.data.own_source import is_own_source
 from discern.data.scan import DataRequest, scan_data
@@ -190,3 +191,12 @@ def test_own_operation_stands_behind_crop_and_mirror(file: str) -> None:
     assert 20 == made.steps[1].operation.apply(images, np.zeros((2, 1))).max()
     with pytest.raises(ConfigError, match="not an augmentation"):
         own_augment(f"{file}:Images", context)
+
+
+def test_of_two_files_of_one_name_each_tells_its_own_path(tmp_path: Path) -> None:
+    homes = [tmp_path / "one" / "twins.py", tmp_path / "two" / "twins.py"]
+    for home in homes:
+        home.parent.mkdir()
+        home.write_text("class Twin:\n    def call(self):\n        return 1\n")
+        kind = open_import_path(f"{home}:Twin", where="augment")
+        assert f"{home}:Twin" == path_of(kind)
