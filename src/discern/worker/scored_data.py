@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from discern.base.console import Console
 from discern.base.errors import ConfigError, DataError
+from discern.base.names import counted
 from discern.base.progress_bar import counting_bar
 from discern.config.request import Request
 from discern.config.schema import DataConfig
@@ -94,7 +95,9 @@ def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tupl
     split = _split(wanted or default, scanned.manifest.split)
     if split in ("test", "train") or data_source(request) == _reported_source(opened):
         console.warn(f"fitted on the {split} images: what is told of them will be too good")
-    console.say(f"split    {split}, {len(_rows(scanned.manifest, split)):,} images to fit on")
+    console.say(
+        f"split    {split}, {counted(len(_rows(scanned.manifest, split)), 'image')} to fit on"
+    )
     return scanned, split
 
 
