@@ -219,3 +219,13 @@ def _checked(
     if codes.max() >= kept.shape[1]:
         raise DataError("a label is no class", got=int(codes.max()), expected=f"< {kept.shape[1]}")
     return kept, codes
+
+
+def held_out_figures(table: EvalTable, found: CrossValidated) -> dict[str, float]:
+    """`calibration_figures` of the labeled images, each under its folds' temperature in `found`."""
+    labeled = table.labeled
+    # A probability that is 0 in float64 still has a logarithm.
+    logits = np.log(np.maximum(found.probabilities[labeled], 1e-30)).astype(np.float32)
+    return calibration_figures(
+        table_from_logits(logits, table.targets[labeled], classes=table.classes)
+    )

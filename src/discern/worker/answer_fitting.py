@@ -32,10 +32,11 @@ from discern.training.calibration import (
     calibration_figures,
     cross_validated_temperature,
     fit_label_temperature,
+    held_out_figures,
 )
 from discern.training.evaluate import Table
 from discern.training.metrics import probabilities
-from discern.training.scores import EvalTable, table_from_logits
+from discern.training.scores import EvalTable
 from discern.training.tag_scores import TagTable
 from discern.training.thresholds import ClassThresholds, find_thresholds
 from discern.worker.open_model import OpenedModel, open_model
@@ -226,17 +227,11 @@ def _temperature_record(table: Table) -> dict[str, Any]:
         return {"temperature": fit_label_temperature(np.log(stated / (1 - stated)), table.targets)}
     logits = cast("NDArray[np.float32]", at_temperature(table, 1.0).logits)
     found = cross_validated_temperature(logits, table.targets)
-    labeled = table.labeled
-    held = table_from_logits(
-        np.log(np.maximum(found.probabilities[labeled], 1e-30)).astype(np.float32),
-        table.targets[labeled],
-        classes=table.classes,
-    )
     return {
         "temperature": found.temperature,
         "fold_temperatures": found.fold_temperatures.tolist(),
         "before": calibration_figures(table),
-        "after": calibration_figures(held),
+        "after": held_out_figures(table, found),
     }
 
 

@@ -95,6 +95,11 @@ def left_out_words(problems: Sequence[Problem]) -> str | None:
     return " and ".join(told) or None
 
 
+def reported_apart(val: str | None, test: str | None) -> str | None:
+    """The data apart that is reported on, by `data.val` and `data.test`; or None."""
+    return test or (None if val == CHOOSE_ON_TEST else val)
+
+
 def scan_as_trained(data: DataConfig, console: Console) -> ScannedData:
     """The images of a run's config, of all its sources, with the splits that it trained with."""
     scanned = scan(data, console)

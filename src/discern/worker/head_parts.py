@@ -17,7 +17,11 @@ from discern.data.check import Gathered
 from discern.data.table_files import read_table
 from discern.exporting.answer_rules import HeadRules, answered_classes
 from discern.training.answer_thresholds import f1_by_class
-from discern.training.calibration import calibration_figures, cross_validated_temperature
+from discern.training.calibration import (
+    calibration_figures,
+    cross_validated_temperature,
+    held_out_figures,
+)
 from discern.training.class_groups import group_table
 from discern.training.evaluate import Table
 from discern.training.joint_scores import head_record
@@ -27,7 +31,6 @@ from discern.training.scores import (
     confusion_matrix,
     most_confused_pairs,
     score_record,
-    table_from_logits,
     wilson_interval,
 )
 from discern.training.slices import find_slices
@@ -86,15 +89,10 @@ def calibration(table: EvalTable) -> dict[str, Any] | None:
     if int(labeled.sum()) < 10 or table.logits.size > _MOST_FITTED:
         return {**before, "temperature": None, "at_temperature": None}
     found = cross_validated_temperature(table.logits, table.targets)
-    held = table_from_logits(
-        np.log(np.maximum(found.probabilities[labeled], 1e-30)).astype(np.float32),
-        table.targets[labeled],
-        classes=table.classes,
-    )
     return {
         **before,
         "temperature": found.temperature,
-        "at_temperature": calibration_figures(held),
+        "at_temperature": held_out_figures(table, found),
     }
 
 

@@ -13,7 +13,12 @@ from discern.config.request import Request
 from discern.config.schema import DataConfig, RunConfig
 from discern.data.scan import ScannedData
 from discern.track.run import open_run, runs_root
-from discern.worker.data_scan import CHOOSE_ON_TEST, left_out_words, scan_as_trained
+from discern.worker.data_scan import (
+    CHOOSE_ON_TEST,
+    left_out_words,
+    reported_apart,
+    scan_as_trained,
+)
 from discern.worker.evaluation import evaluated, evaluation_warnings, tell_evaluation
 from discern.worker.evaluation_parts import evaluation_parts
 from discern.worker.open_model import OpenedModel
@@ -50,8 +55,8 @@ def report_request(request: Request, console: Console) -> dict[str, Any]:
     asked = Request(
         verb="eval",
         arguments={
-            **given, "model": str(run.path), "data": _reported_source(data), "split": "test",
-            "out": str(folder),
+            **given, "model": str(run.path), "split": "test",
+            "data": reported_apart(data.val, data.test) or data.source, "out": str(folder),
         },
         pairs=[("run", "data.root", data.root)] * (data.root is not None) + list(request.pairs),
     )  # fmt: skip
@@ -90,9 +95,3 @@ def _scan_as_trained(
     del request  # the run's config names the images
     scanned = scan_as_trained(data, console)
     return with_model_classes(scanned, opened, console), "test"
-
-
-def _reported_source(data: DataConfig) -> str:
-    """Where the reported images are: the source for test; that for val, where it is reported."""
-    val = None if data.val == CHOOSE_ON_TEST else data.val
-    return data.test or val or data.source

@@ -23,7 +23,7 @@ from discern.data.manifest import SPLITS, Manifest
 from discern.data.scan import DataRequest, ScannedData, scan_data
 from discern.data.split import TRAIN, SplitRule
 from discern.data.table_labels import LABEL_HINT
-from discern.worker.data_scan import CHOOSE_ON_TEST, scan_as_trained, tell_problems
+from discern.worker.data_scan import reported_apart, scan_as_trained, tell_problems
 from discern.worker.matched_labels import matched_head
 from discern.worker.open_model import OpenedModel
 from discern.worker.request_values import named_pairs, pair_value
@@ -93,7 +93,8 @@ def scan_fitted(request: Request, opened: OpenedModel, console: Console) -> tupl
         )  # fmt: skip
     scanned = with_model_classes(scanned, opened, console)
     split = _split(wanted or default, scanned.manifest.split)
-    if split in ("test", "train") or data_source(request) == _reported_source(opened):
+    apart = reported_apart(opened.scored.data.get("val"), opened.scored.data.get("test"))
+    if split in ("test", "train") or data_source(request) == apart:
         console.warn(f"fitted on the {split} images: what is told of them will be too good")
     console.say(
         f"split    {split}, {counted(len(_rows(scanned.manifest, split)), 'image')} to fit on"
@@ -132,14 +133,6 @@ def _chosen_by(scanned: ScannedData, wanted: str | None) -> str:
             hint="give the data that training had as --val",
         )  # fmt: skip
     return "val"
-
-
-def _reported_source(opened: OpenedModel) -> str | None:
-    """The data apart that a training was reported on, as its config names it."""
-    data = opened.scored.data
-    val = data.get("val")
-    reported: str | None = data.get("test") or (val if val != CHOOSE_ON_TEST else None)
-    return reported
 
 
 def data_source(request: Request) -> str:
