@@ -234,8 +234,10 @@ def test_a_disk_that_takes_no_more_stops_nothing_and_is_told(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a pseudo-terminal")
 def test_at_a_terminal_the_program_reads_and_gets_one_interrupt(tmp_path):
     text = (
-        "import time\nprint('hello', input('name? '), flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('interrupted once')\n"
+        "import time\nname = input('name? ')\n"
+        # The greeting is what the test waits for: from it on, an interrupt has to be caught.
+        "try:\n    print('hello', name, flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('interrupted once')\n"
         "    time.sleep(0.5)\n    print('bye')\n"
     )
     words = ["--runs", str(tmp_path / "runs"), "--project", "p", sys.executable, "-c", text]
