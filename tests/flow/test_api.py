@@ -228,6 +228,24 @@ def test_model_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
         discern.load(tmp_path / "no-such-model")
 
 
+def test_a_checkpoint_of_a_run_is_a_model_by_its_name(trained: discern.TrainedRun) -> None:
+    kept = sorted(int(p.name[5:]) for p in (trained.path / "checkpoints").glob("step-*"))
+    images = [pixels(label, 0) for label in CLASSES]
+    for wish, step in (("last", kept[-1]), (f"step:{kept[0]}", kept[0])):
+        named = discern.load(f"{trained.path}@{wish}").predict(images)
+        by_path = discern.load(trained.path / "checkpoints" / f"step-{step}").predict(images)
+        assert by_path.probabilities.tolist() == named.probabilities.tolist()
+
+
+def test_a_checkpoint_that_was_not_kept_is_never_replaced_by_another(
+    trained: discern.TrainedRun,
+) -> None:
+    last = max(int(p.name[5:]) for p in (trained.path / "checkpoints").glob("step-*"))
+    with pytest.raises(ModelError, match=f"step {last + 1} was not kept") as caught:
+        discern.load(f"{trained.path}@step:{last + 1}")
+    assert f"@step:{last}" in str(caught.value.hint)
+
+
 def test_data_section_can_be_given_beside_the_data(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         discern.train(photos, runs=tmp_path / "runs", data={"chanels": 1})

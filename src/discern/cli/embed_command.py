@@ -12,7 +12,7 @@ from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag, RunsFlag,
 
 def embed(
     model: Annotated[
-        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+        str, typer.Argument(help="run, RUN@last, bundle, checkpoint, or network with --weights")
     ],
     data: Annotated[str, typer.Argument(help="as for train, or a folder without classes")],
     out: Annotated[

@@ -11,7 +11,7 @@ from discern.cli.options import DebugFlag, JsonFlag, Pairs, QuietFlag, RunsFlag,
 
 def explain(
     model: Annotated[
-        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+        str, typer.Argument(help="run, RUN@last, bundle, checkpoint, or network with --weights")
     ],
     images: Annotated[list[str], typer.Argument(help="files or folders")],
     class_name: Annotated[

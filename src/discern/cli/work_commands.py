@@ -156,7 +156,7 @@ def _rate_or_stage(text: str | None) -> float | str | None:
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+        str, typer.Argument(help="run, RUN@last, bundle, checkpoint, or network with --weights")
     ],
     data: Annotated[str, typer.Argument(help="as for train")],
     split: Annotated[
@@ -212,7 +212,7 @@ def evaluate(
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="run, bundle, checkpoint, or network with --weights")
+        str, typer.Argument(help="run, RUN@last, bundle, checkpoint, or network with --weights")
     ],
     images: Annotated[list[str], typer.Argument(help="files, folders, or - for paths on stdin")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="classes named per image")] = 5,

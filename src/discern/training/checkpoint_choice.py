@@ -5,6 +5,7 @@ What is not there is answered by the next lower one, and said so: never by a lat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from discern.base.errors import ConfigError
 from discern.track.run_reference import CheckpointWish
 from discern.training.checkpoints import CheckpointStore, read_state
 from discern.training.ledger import Ledger
-from discern.training.monitor import Monitor
+from discern.training.monitor import Monitor, open_monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,12 @@ class ChosenCheckpoint:
     path: Path
     step: int
     note: str | None = None
+
+
+def final_monitor(stages: Mapping[str, Mapping[str, Any]]) -> Monitor:
+    """What a run's model is chosen by: the monitor of its last stage that trains, by its config."""
+    last = [stage for stage in stages.values() if stage.get("kind", "train") == "train"][-1]
+    return open_monitor(last["monitor"], last.get("monitor_mode"))
 
 
 def choose_checkpoint(folder: Path, wish: CheckpointWish, monitor: Monitor) -> ChosenCheckpoint:

@@ -1,4 +1,7 @@
-"""MODEL on the command line: a run, a bundle, a checkpoint, or a network's name with weights."""
+"""MODEL on the command line: a run, a bundle, a checkpoint, or a network's name with weights.
+
+A checkpoint is a folder, or RUN@best, RUN@last, RUN@epoch:K, RUN@step:N.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,10 @@ from discern.exporting.predictor import Predictor
 from discern.models.catalogue import ModelRequest, build_model
 from discern.models.classifier import Classifier
 from discern.models.listing import imagenet_classes
-from discern.track.run import list_runs, open_run, runs_root
-from discern.track.run_folder import RUN_FILE
+from discern.track.run import Run, list_runs, open_run, runs_root
+from discern.track.run_folder import CHECKPOINTS, RUN_FILE
+from discern.track.run_reference import CheckpointWish, split_reference
+from discern.training.checkpoint_choice import choose_checkpoint, final_monitor
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
 from discern.training.evaluate import evaluation_batch
 from discern.worker.network import stored_request
@@ -156,31 +161,49 @@ def _open_bundle(path: Path, device: DeviceChoice, trusted: str | None = None) -
 
 def _open_run(request: OpenRequest, device: DeviceChoice) -> OpenedModel:
     root = runs_root(request.runs)
+    name, wish = split_reference(request.model)
     try:
-        run = open_run(request.model, root)
+        run = open_run(name, root)
     except RunError as error:
-        there = any(request.model in (run.id, run.name) for run in list_runs(root))
-        if there or (Path(request.model) / RUN_FILE).is_file():
+        there = any(name in (run.id, run.name) for run in list_runs(root))
+        if there or (Path(name) / RUN_FILE).is_file():
             raise
         near = f"{error.hint}; " if error.hint and error.hint.startswith("did you mean") else ""
         raise ModelError(
             "no such model",
             got=request.model,
-            expected="a run, a bundle, a checkpoint, or a network's name with --weights",
+            expected="a run, RUN@best, a bundle, a checkpoint, or a network's name with --weights",
             hint=f"{near}`discern runs list` shows the runs; a bare network needs "
             "--weights pretrained or FILE.safetensors",
         ) from error
+    if wish is not None:
+        return _open_checkpoint(_checkpoint_of(run, wish), device)
     bundle = run.path / "model"
     if not (bundle / "config.json").is_file():
         raise ModelError(
             "the run has no finished model yet",
             where=run.id,
             got=f"status {run.status}",
-            hint=f"go on with it, or use a checkpoint: {run.path / 'checkpoints'}/step-N",
+            hint=f"go on with it, or use a checkpoint: {run.id}@last or {run.id}@best",
         )
     name = run.record["config"]["model"]["name"]
     opened = _open_bundle(bundle, device, trusted=name if is_import_path(name) else None)
     return _as_scored(replace(opened, name=run.id), run.record)
+
+
+def _checkpoint_of(run: Run, wish: CheckpointWish) -> Path:
+    """The checkpoint that RUN@WHAT names; never another one, whose figures would be taken for its.
+
+    Raises ModelError.
+    """
+    monitor = final_monitor(run.record["config"]["stages"])
+    chosen = choose_checkpoint(run.path / CHECKPOINTS, wish, monitor)
+    if chosen.note is not None:
+        raise ModelError(
+            chosen.note, where=run.id, got=f"@{wish}", expected="a checkpoint that was kept",
+            hint=f"{run.id}@step:{chosen.step}",
+        )  # fmt: skip
+    return chosen.path
 
 
 def _as_scored(opened: OpenedModel, record: dict[str, Any]) -> OpenedModel:

@@ -11,10 +11,9 @@ from discern.data.sources import open_source
 from discern.track.run import open_run
 from discern.track.run_folder import CHECKPOINTS
 from discern.track.run_reference import CheckpointWish, split_reference
-from discern.training.checkpoint_choice import choose_checkpoint
+from discern.training.checkpoint_choice import choose_checkpoint, final_monitor
 from discern.training.checkpoints import checkpoint_step
 from discern.training.material import Material
-from discern.training.monitor import open_monitor
 from discern.training.starting_point import is_elsewhere
 from discern.worker.data_scan import tell_problems
 from discern.worker.plan import TrainingPlan
@@ -47,9 +46,7 @@ def _find(wish: str, root: Path, where: str, console: Console) -> Path:
         raise ConfigError("no such weights file", where=where, got=wish)
     name, checkpoint = split_reference(wish)
     run = open_run(name, root)
-    stages = run.record["config"]["stages"]
-    last = [one for one in stages.values() if one.get("kind", "train") == "train"][-1]
-    monitor = open_monitor(last["monitor"], last.get("monitor_mode"))
+    monitor = final_monitor(run.record["config"]["stages"])
     found = choose_checkpoint(run.path / CHECKPOINTS, checkpoint or CheckpointWish("best"), monitor)
     if found.note is not None:
         console.warn(f"{where}: {found.note}")
