@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from discern.training.monitor import Monitor, open_monitor
+from discern.training.monitor import LAST_EPOCH, Monitor, open_monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,12 @@ class Entry:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, name: str) -> float:
-        """The figure of this name; NaN if it was not computed then."""
+        """The figure of this name; NaN if it was not computed then.
+
+        `last` is the step, but of an evaluation without a finite loss: such weights are not kept.
+        """
+        if name == LAST_EPOCH:
+            return float(self.step) if math.isfinite(self.loss) else math.nan
         if name == "accuracy":
             return self.accuracy
         return self.loss if name == "loss" else self.figures.get(name, math.nan)

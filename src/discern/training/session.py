@@ -14,7 +14,7 @@ from discern.training.callbacks import CallbackList, Progress
 from discern.training.checkpoints import CheckpointStore
 from discern.training.ledger import Ledger
 from discern.training.metric_table import Metric
-from discern.training.monitor import Monitor
+from discern.training.monitor import LAST_EPOCH, Monitor
 from discern.training.recorder import Recorder
 from discern.training.stage_length import StageLength
 from discern.training.step import StepRules
@@ -54,7 +54,7 @@ class StagePlan:
         several = self.heads if len(self.heads) > 1 else ()
         of_heads = [f"{head.name}/{name}" for head in several for name in ("accuracy", "loss")]
         names = ("accuracy", "loss", *asked, self.monitor.name, *of_heads)
-        return tuple(dict.fromkeys(names))
+        return tuple(name for name in dict.fromkeys(names) if name != LAST_EPOCH)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from discern.base.errors import ConfigError
 from discern.base.seeds import derive_seed
 from discern.compute.device import AMP_TYPES, choose_precision, seed_everything
 from discern.compute.world import World
@@ -27,7 +28,7 @@ from discern.training.checkpoints import Checkpoint
 from discern.training.crash import crash_kept
 from discern.training.frozen_features import extract_features
 from discern.training.material import Material
-from discern.training.monitor import open_monitor
+from discern.training.monitor import LAST_EPOCH, open_monitor
 from discern.training.objectives import learned_parts
 from discern.training.session import Session, StagePlan
 from discern.training.shared_gradients import SharedGradients
@@ -132,7 +133,21 @@ def check_stages(config: RunConfig, model: Classifier, material: Material) -> No
         resolve_schedule(stage.schedule.name, stage.schedule.args)
         warmup_fraction(stage.warmup_lr, peak_rate(stage).lr)
         stage_optimizer(stage, model, learned_parts(objective))
-        open_monitor(stage.monitor, stage.monitor_mode)
+        _check_monitor(stage, f"stages.{name}")
+
+
+def _check_monitor(stage: StageConfig, where: str) -> None:
+    """Raise ConfigError for a monitor named in vain."""
+    open_monitor(stage.monitor, stage.monitor_mode)
+    for key in stage.by_figure:
+        if stage.monitor == LAST_EPOCH:
+            raise ConfigError(
+                f"{key} goes by a figure, and 'last' is none",
+                where=f"{where}.monitor",
+                got=LAST_EPOCH,
+                expected="accuracy, loss, ...",
+                hint=f"--monitor loss, or leave {key} out",
+            )
 
 
 def _stage_callbacks(config: StageConfig) -> list[Callback]:

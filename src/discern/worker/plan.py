@@ -27,6 +27,7 @@ from discern.config.layers import Layer, Resolved
 from discern.config.recipes import (
     SMALL_SIDE,
     RecipeFacts,
+    choose_by_figures,
     choose_recipe,
     default_model,
     shorten_warmups,
@@ -113,7 +114,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     found |= {} if early.model.weights else {"weights": weights}
     choice = Layer("recipe", recipe.origin, {"model": found})
     resolved = resolve_request(request, recipe, choice)
-    if shorten_warmups(recipe, _warm_lengths(resolved.config, facts.train_count)):
+    if _fit_recipe(recipe, resolved.config, facts.train_count):
         resolved = resolve_request(request, recipe, choice)
     check = bool(request.arguments.get("check"))
     if check:
@@ -132,6 +133,13 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         check=check,
         world=world,
     )
+
+
+def _fit_recipe(recipe: Layer, config: RunConfig, images: int) -> bool:
+    """Let the recipe give way to what people asked for in `config`; True if it changed."""
+    shortened_some = shorten_warmups(recipe, _warm_lengths(config, images))
+    judged = [name for name, stage in config.stages.items() if stage.by_figure]
+    return choose_by_figures(recipe, judged) or shortened_some
 
 
 def _warm_lengths(config: RunConfig, images: int) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from discern.base.console import Console
 from discern.base.names import counted
 from discern.data.head_spec import HeadSpec, is_plain, main_heads
 from discern.training.callbacks import Callback, Progress
+from discern.training.monitor import LAST_EPOCH
 from discern.training.scores import KEPT_CLASSES
 
 _REDRAW_S = 0.1
@@ -154,7 +155,8 @@ class EpochLines(Callback):
             self._redraw("")
         figures = self._figures(progress)
         left = self._left(progress, time.monotonic())
-        best = "  *" if progress.best_step == progress.step else ""
+        better = progress.best_step == progress.step and progress.monitor != LAST_EPOCH
+        best = "  *" if better else ""
         width = len(str(progress.epochs))
         self.console.say(
             f"{progress.stage} {progress.epoch:>{width}}/{progress.epochs}  "
@@ -181,9 +183,10 @@ class EpochLines(Callback):
         """The stage's best epochs, which are the checkpoints that are kept."""
         if len(progress.top) < 2:
             return
-        self.console.say("best checkpoints")
+        which = "last" if progress.monitor == LAST_EPOCH else "best"
+        self.console.say(f"{which} checkpoints")
         for entry in progress.top:
             told = f"val acc {entry.accuracy:.4f}  val loss {entry.loss:.4f}"
-            if progress.monitor not in ("accuracy", "loss"):
+            if progress.monitor not in ("accuracy", "loss", LAST_EPOCH):
                 told = f"val {progress.monitor} {entry.value(progress.monitor):.4f}  {told}"
             self.console.say(f"  {entry.stage} epoch {entry.epoch}, step {entry.step}  {told}")

@@ -10,6 +10,7 @@ from discern.config.recipes import (
     JUDGING_IMAGES,
     MANY_IMAGES,
     RecipeFacts,
+    choose_by_figures,
     choose_recipe,
     recipe_reason,
     shorten_warmups,
@@ -74,7 +75,36 @@ def test_images_whose_features_would_not_fit_see_random_crops():
 @pytest.mark.parametrize("given", [{"pretrained": False}, {"own_network": True}])
 def test_networks_without_weights_train_in_one_stage(given):
     assert ["train"] == list(stages(**given))
-    assert recipe_reason(choose_recipe(facts(**given)).origin, 72) is None
+    told = recipe_reason(choose_recipe(facts(**given)).origin, 72)
+    assert "the last epoch is kept: 72 validation images cannot tell the best one" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("val_count", "monitor"), [(COUNTING_IMAGES - 1, "last"), (COUNTING_IMAGES, "accuracy")]
+)
+@pytest.mark.parametrize("model", ["fast_net", "lenet", "resnet18"])
+def test_what_few_validation_images_cannot_tell_they_do_not_choose(val_count, monitor, model):
+    given = {"model": model, "own_network": model != "resnet18", "pretrained": False}
+    (stage,) = stages(val_count=val_count, **given).values()
+    assert monitor == stage.monitor
+    told = recipe_reason(choose_recipe(facts(val_count=val_count, **given)).origin, val_count)
+    assert (monitor == "last") == (told is not None)
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs"), [(20, 120), (90, 107), (1000, 30), (4000, 13), (54_000, 8)]
+)
+def test_a_hundred_images_are_seen_often_enough(count, epochs):
+    given = {"model": "fast_net", "own_network": True, "pretrained": False}
+    assert epochs == stages(train_count=count, **given)["train"].epochs
+
+
+def test_who_asks_for_patience_has_a_figure_to_go_by() -> None:
+    recipe = choose_recipe(facts(model="fast_net", own_network=True, pretrained=False))
+    assert not choose_by_figures(recipe, [])
+    assert not choose_by_figures(recipe, ["other"])
+    assert choose_by_figures(recipe, ["train"])
+    assert "monitor" not in recipe.value["stages"]["train"]
 
 
 def test_a_recipes_warm_up_takes_half_of_a_short_stage_at_most() -> None:

@@ -159,7 +159,7 @@ class StageConfig(Section):
     monitor: str = Field(
         "accuracy",
         description="validation figure that chooses the kept model: accuracy, loss, macro_f1, mcc, "
-        "auc, ... or a metric of your own",
+        "auc, ... or a metric of your own; last: no figure does, the last epoch is kept",
     )
     monitor_mode: Literal["max", "min"] | None = Field(
         None, description="which way monitor is better; default: known by its name"
@@ -183,6 +183,11 @@ class StageConfig(Section):
         if isinstance(value, dict) and all(value.get(key) is None for key in LENGTHS):
             return {**value, "epochs": DEFAULT_EPOCHS}
         return value
+
+    @property
+    def by_figure(self) -> tuple[str, ...]:
+        """The keys set that need a monitor which is a figure: patience, soup."""
+        return tuple(key for key in ("patience", "soup") if getattr(self, key) is not None)
 
     @property
     def batch(self) -> int:

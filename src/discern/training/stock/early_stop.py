@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from discern.base.errors import ConfigError
 from discern.training.callbacks import Callback, Progress, Signal
-from discern.training.monitor import open_monitor
+from discern.training.monitor import LAST_EPOCH, open_monitor
 
 
 class EarlyStop(Callback):
@@ -25,6 +26,11 @@ class EarlyStop(Callback):
     ) -> None:
         self.patience = patience
         self.monitor = open_monitor(monitor, mode)
+        if monitor == LAST_EPOCH:
+            raise ConfigError(
+                "a stage cannot end early by 'last', which is no figure", where="early_stop",
+                got=monitor, expected="accuracy, loss, ...",
+            )  # fmt: skip
         self.min_delta = min_delta
         self.best: float | None = None
         self.waited = 0
