@@ -127,6 +127,43 @@ def test_the_main_metric_chooses_the_kept_model(trained, tmp_path, monitor):
     assert best == values.values[values.steps.tolist().index(kept["step"])]
 
 
+def test_few_validation_images_leave_the_last_epoch_unless_somebody_asks(tmp_path):
+    data = make_images(tmp_path / "pets", each=10)
+    words = (
+        "train",
+        data,
+        "--model",
+        "mlp",
+        "--epochs",
+        "6",
+        "--device",
+        "cpu",
+        "--runs",
+        tmp_path,
+    )
+    runs = {}
+    for name, more in {
+        "plain": (),
+        "asked": ("--monitor", "loss"),
+        "patient": ("--patience", "5"),
+    }.items():
+        ended = discern(*words, "--name", name, *more)
+        assert 0 == ended.code, ended.stderr
+        runs[name] = json.loads((tmp_path / "pets" / name / "run.json").read_text()), ended.stdout
+    record, text = runs["plain"]
+    assert 6 == record["best"]["epoch"]
+    assert "the last epoch is kept: " in text
+    assert "last checkpoints" in text
+    assert "  *" not in text
+    for name, monitor in {"asked": "loss", "patient": "accuracy"}.items():
+        record, text = runs[name]
+        assert monitor == record["config"]["stages"]["train"]["monitor"]
+        assert "the last epoch is kept" not in text
+    ended = discern(*words, "--monitor", "last", "--patience", "5", "--json")
+    assert 2 == ended.code
+    assert "patience goes by a figure, and 'last' is none" == ended.error["what"]
+
+
 @pytest.mark.feature("LA-27")
 def test_a_reading_is_the_mean_over_the_steps_since_the_last(trained, tmp_path):
     runs, _, _ = trained

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from discern.training.ledger import Entry, Ledger
 from discern.training.monitor import open_monitor
 
@@ -15,6 +17,18 @@ def test_a_later_stage_is_best_only_where_it_beats_the_earlier_one():
     assert "head" == ledger.ranked("accuracy")[0].stage
     ledger.add(Entry(160, "all", 3, 0.95, 0.29))
     assert 160 == ledger.ranked("accuracy")[0].step
+
+
+def test_last_ranks_by_the_step_alone_over_all_stages_and_by_no_figure():
+    ledger = Ledger()
+    for entry in (
+        Entry(100, "head", 40, 0.95, 0.30),
+        Entry(120, "all", 1, 0.99, 0.10),
+        Entry(140, "all", 2, 0.90, 0.40),
+        Entry(160, "all", 3, 0.10, math.nan),  # weights that are no weights
+    ):
+        ledger.add(entry)
+    assert [140, 120, 100, 160] == [entry.step for entry in ledger.ranked("last")]
 
 
 def test_best_of_each_stage_in_the_order_of_the_stages():

@@ -412,6 +412,11 @@ def test_profiler_ranges():
             Profiler(wrong)
 
 
+def test_early_stop_needs_a_figure():
+    with pytest.raises(ConfigError, match="'last', which is no figure"):
+        EarlyStop(1, "last")
+
+
 def test_early_stop_wants_more_than_min_delta():
     stop, progress = EarlyStop(1, "loss", min_delta=0.1), Progress()
     stop.before_stage(progress)
