@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 HEAVY = (
     "torch", "torch._dynamo", "torchvision", "timm", "numpy", "matplotlib.figure",
     "matplotlib.backends.backend_agg", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+    "sklearn.linear_model", "tensorboard.compat.proto.event_pb2",
 )  # fmt: skip
 WORKER = ("-m", "discern.worker")
 _STREAMS = 3
