@@ -96,7 +96,7 @@ def start(
     """
     words = [*map(os.fspath, arguments)]
     whole = environment(**(env or {}))
-    slow_to_start = bool(words) and words[0] in IMPORTS_MUCH
+    slow_to_start = bool(words) and (words[0] in IMPORTS_MUCH or words[:2] == ["runs", "rerun"])
     if slow_to_start and not cold and not prefix and fits_warm(whole):
         return WarmChild(words, cwd or Path.cwd(), whole)
     return subprocess.Popen(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import discern_process
 import pytest
 
 from discern.track.run import Run, open_run
@@ -51,22 +49,9 @@ for hook in HOOKS:
 
 def discern(root: Path, *words: str) -> tuple[int, str, str]:
     """Run the command line with `root` as the folder of runs: (exit code, stdout, stderr)."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "DISCERN_RUNS": str(root),
-        "DISCERN_CACHE": str(root.parent / "cache"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "discern.cli.main", *words],
-        env=environment,
-        cwd=root.parent,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+    own = {"DISCERN_RUNS": str(root), "DISCERN_CACHE": str(root.parent / "cache")}
+    done = discern_process.discern(*words, env=own, cwd=root.parent, timeout=180)
+    return done.code, done.stdout, done.stderr
 
 
 def answer(root: Path, *words: str) -> dict[str, Any]:
