@@ -25,7 +25,16 @@ FREQUENT = (
     "--checkpoint-every=0.05",
     "--set=tracking.log_every=3",
 )
-ADAMW_EMA = ("digits", "--epochs=3", "--opt=adamw", "--lr=0.003", "--ema=0.9", *FREQUENT)
+ADAMW_EMA = (
+    "digits",
+    "--model=lenet",
+    "--batch-size=32",
+    "--epochs=3",
+    "--opt=adamw",
+    "--lr=0.003",
+    "--ema=0.9",
+    *FREQUENT,
+)
 MUON = ("digits", "--epochs=3", *FREQUENT)
 
 

@@ -18,7 +18,10 @@ from discern.track.run import Run, open_run
 from discern.training.checkpoints import checkpoint_step, read_checkpoint
 
 EPOCHS, STEPS_PER_EPOCH, KEPT = 4, 40, 2
-QUICK = ("--threads=1", "--precision=fp32", "--set=tracking.log_every=10")
+QUICK = (
+    "--model=lenet", "--batch-size=32", "--threads=1", "--precision=fp32",
+    "--set=tracking.log_every=10",
+)  # fmt: skip
 SPY = """
 import os
 import signal
@@ -73,7 +76,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished training on digits: read it, never write into it."""
     root = tmp_path_factory.mktemp("finished") / "runs"
     root.mkdir()
-    words = (f"--epochs={EPOCHS}", f"--checkpoint-hist={KEPT}", "--deterministic", *QUICK)
+    words = (
+        f"--epochs={EPOCHS}", f"--checkpoint-hist={KEPT}", "--deterministic", "--smoothing=0.1",
+        "--monitor=accuracy", *QUICK,
+    )  # fmt: skip
     code, _, err = discern(root, "train", "digits", "--name=one", *words)
     assert code == 0, err
     return open_run("digits/one", root)
@@ -271,7 +277,7 @@ def test_callback_by_import_path_sees_the_hooks_in_order_and_steps_go_on_after_a
     assert lines[0].startswith("before_run ")
     assert ["before_stage 40", *second_epoch, *end] == lines[1:]
 
-    code, _, err = discern(root, "train", "--resume", "fast_net-1")
+    code, _, err = discern(root, "train", "--resume", "lenet-1")
     assert code == 2
     assert "this run is finished" in err
 

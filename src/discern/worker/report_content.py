@@ -22,6 +22,7 @@ from discern.worker.plan import TrainingPlan
 from discern.worker.untrained_heads import CHOICE, untrained_lines
 from discern.workflows.heads_report import (
     HeadsReportContent,
+    confusion_file,
     table_picture,
     write_heads_report,
 )
@@ -110,7 +111,7 @@ def _images(material: Material, tables: Mapping[str, Table]) -> tuple[list[str],
 def add_confusion_images(
     writer: RunWriter, tables: Mapping[str, Table], heads: Sequence[HeadSpec], step: int
 ) -> None:
-    """Each head's confusion matrix into the event files: shares of the true class, class names."""
+    """Each head's confusion matrix into the event files: the pictures of the report, once drawn."""
     if writer.events is None:
         return
     for head in heads:
@@ -118,7 +119,9 @@ def add_confusion_images(
         if table is None or not table.labeled.any() or head.width > MATRIX_CLASSES:
             continue
         tag = "confusion" if len(heads) == 1 else f"confusion/{head.name}"
-        writer.events.add_image(tag, table_picture(table), step)
+        drawn = confusion_file(writer.path / "report", head.name)
+        picture = table_picture(table) if drawn is None else drawn.read_bytes()
+        writer.events.add_image(tag, picture, step)
 
 
 def _facts(plan: TrainingPlan, material: Material) -> dict[str, str]:

@@ -8,6 +8,7 @@ per_label.csv, confusion.csv (each label's 2 x 2), confusion.png, report.json an
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from discern.training.tag_scores import TagTable, tag_confusion, tag_rows
 from discern.workflows.page_parts import percent
 from discern.workflows.part_sections import leak_words, part_sections
 from discern.workflows.report import (
+    CONFUSION,
     MARKER,
     Points,
     ReportContent,
@@ -133,7 +135,7 @@ def _write_head(
     ]
     (folder / "per_label.csv").write_text(csv_text([["label", *keys], *lines]), encoding="utf-8")
     (folder / "confusion.csv").write_text(_tag_confusion_csv(table), encoding="utf-8")
-    (folder / "confusion.png").write_bytes(table_picture(table))
+    (folder / CONFUSION).write_bytes(table_picture(table))
     parts = content.parts_of(head.name)
     record = {
         "version": 1, "title": title, "metrics": scores, "parts": dict(parts), "per_label": rows,
@@ -151,6 +153,14 @@ def _write_head(
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
     return {"kind": head.kind, "folder": f"heads/{folder.name}", "per_label": rows}
+
+
+def confusion_file(report: Path, head: str) -> Path | None:
+    """The picture of a head's confusion matrix in a written report; None of a head without one."""
+    heads = json.loads((report / MARKER).read_text(encoding="utf-8")).get("heads")
+    if heads is None:
+        return report / CONFUSION
+    return report / heads[head]["folder"] / CONFUSION if head in heads else None
 
 
 def table_picture(table: Table) -> bytes:

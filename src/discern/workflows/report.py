@@ -30,6 +30,7 @@ from discern.workflows.report_page import render_page, sureness
 from discern.workflows.report_pictures import confusion_picture, curves_picture
 
 MARKER = "report.json"
+CONFUSION = "confusion.png"
 Points = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
@@ -77,7 +78,7 @@ def write_files(folder: Path, content: ReportContent) -> None:
     (folder / "confusion.csv").write_text(confusion_csv(content.table), encoding="utf-8")
     write_predictions(folder, prediction_columns(content))
     confusion = confusion_picture(confusion_matrix(content.table), content.table.classes)
-    (folder / "confusion.png").write_bytes(confusion)
+    (folder / CONFUSION).write_bytes(confusion)
     curves = curves_picture(content.curves) if content.curves else None
     if curves is not None:
         (folder / "curves.png").write_bytes(curves)
