@@ -24,8 +24,8 @@ def trained(tmp_path_factory):
     """One run of digits with the old trainers' flags: (folder of runs, its object, its lines)."""
     runs = tmp_path_factory.mktemp("runs")
     ended = discern(
-        "train", "digits", *COMMON, "--monitor", "accuracy", "--num-epochs", "3", "--batch-size", "64", "--log-every", "5",
-        "--name", "one", "--runs", runs,
+        "train", "digits", *COMMON, "--monitor", "accuracy", "--num-epochs", "3",
+        "--batch-size", "64", "--log-every", "5", "--name", "one", "--runs", runs,
     )  # fmt: skip
     assert 0 == ended.code, ended.stderr
     return runs, json.loads((runs / "digits" / "one" / "run.json").read_text()), ended.stdout
