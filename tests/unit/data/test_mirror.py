@@ -62,5 +62,18 @@ def test_arrows_that_differ_by_direction_may_not_be_flipped():
     assert (1.0, 0.0, False) == (result.plain, result.mirrored, result.allowed)
 
 
+@pytest.mark.parametrize("count", [60, 100, 300])
+def test_a_few_digits_are_told_from_what_may_be_flipped(digits, count):
+    images, targets = digits
+    either = np.random.default_rng(0).random((len(images), 1, 1, 1)) < 0.5
+    both = np.where(either, images, images[:, :, ::-1])
+    flipped = mixed = 0
+    for first in range(0, 6 * count, count):
+        rows = slice(first, first + count)
+        flipped += run(images[rows], targets[rows]).allowed
+        mixed += run(both[rows], targets[rows]).allowed
+    assert flipped <= 1 <= 5 <= mixed
+
+
 def test_too_few_images_are_not_flipped(digits):
-    assert not run(digits[0][:10], digits[1][:10]).allowed
+    assert not run(digits[0][:39], digits[1][:39]).allowed
