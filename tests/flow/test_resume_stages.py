@@ -109,7 +109,8 @@ def predictions(run: Run) -> dict[str, bytes]:
         pytest.param("embed 1", "head 0", id="features are computed"),
         pytest.param("classify 10", "head", id="trains on features", marks=pytest.mark.slow),
         pytest.param("predict 1", "all 35", id="predictions are written"),
-        pytest.param("train 18", "again", id="began at another's best", marks=pytest.mark.slow),
+        # The fourteenth pass ends the stage before; a checkpoint is sure behind its own seventh.
+        pytest.param("train 24", "again", id="began at another's best", marks=pytest.mark.slow),
     ],
 )
 def test_killed_stage_ends_like_an_undisturbed_one(
