@@ -146,6 +146,7 @@ def test_few_validation_images_leave_the_last_epoch_unless_somebody_asks(tmp_pat
         "plain": (),
         "asked": ("--monitor", "loss"),
         "patient": ("--patience", "5"),
+        "stopping": ("--set", "tracking.callbacks=[{name: EarlyStopping, args: {patience: 5}}]"),
     }.items():
         ended = discern(*words, "--name", name, *more)
         assert 0 == ended.code, ended.stderr
@@ -155,13 +156,17 @@ def test_few_validation_images_leave_the_last_epoch_unless_somebody_asks(tmp_pat
     assert "the last epoch is kept: " in text
     assert "last checkpoints" in text
     assert "  *" not in text
-    for name, monitor in {"asked": "loss", "patient": "accuracy"}.items():
+    chosen_by = {"asked": "loss", "patient": "accuracy", "stopping": "accuracy"}
+    for name, monitor in chosen_by.items():
         record, text = runs[name]
         assert monitor == record["config"]["stages"]["train"]["monitor"]
         assert "the last epoch is kept" not in text
     ended = discern(*words, "--monitor", "last", "--patience", "5", "--json")
     assert 2 == ended.code
     assert "patience goes by a figure, and 'last' is none" == ended.error["what"]
+    ended = discern(*words, "--monitor", "last", "--set", "stages.train.monitor_mode=min", "--json")
+    assert 2 == ended.code
+    assert "monitor_mode goes by a figure, and 'last' is none" == ended.error["what"]
 
 
 @pytest.mark.feature("LA-27")

@@ -180,9 +180,9 @@ def _digit_table() -> NDArray[np.float64]:
     Its import would take two seconds, more than a small training.
     """
     found = find_spec("sklearn")
-    folder = Path(found.origin).parent if found and found.origin else Path()
-    file = folder / "datasets" / "data" / "digits.csv.gz"
-    if not file.is_file():  # a version that keeps it elsewhere
+    package = None if found is None or found.origin is None else Path(found.origin).parent
+    file = None if package is None else package / "datasets" / "data" / "digits.csv.gz"
+    if file is None or not file.is_file():  # a version that keeps it elsewhere
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

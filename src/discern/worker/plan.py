@@ -48,6 +48,7 @@ from discern.optim.schedules import rises_by_itself
 from discern.training.material import FeedSettings, Material
 from discern.training.metric_table import Metric, open_metrics
 from discern.training.stage_parts import asked_metrics
+from discern.training.stock.names import canonical
 from discern.worker.adapted_preprocess import as_augmented
 from discern.worker.data_scan import CHOOSE_ON_TEST, choose_on_test, scan
 from discern.worker.network import default_weights, network_request
@@ -138,7 +139,9 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
 def _fit_recipe(recipe: Layer, config: RunConfig, images: int) -> bool:
     """Let the recipe give way to what people asked for in `config`; True if it changed."""
     shortened_some = shorten_warmups(recipe, _warm_lengths(config, images))
-    judged = [name for name, stage in config.stages.items() if stage.by_figure]
+    # A stage that ends where its score no longer rises has its best epoch behind it.
+    ends_early = any(canonical(spec.name) == "early_stop" for spec in config.tracking.callbacks)
+    judged = [name for name, stage in config.stages.items() if ends_early or stage.by_figure]
     return choose_by_figures(recipe, judged) or shortened_some
 
 

@@ -186,8 +186,9 @@ class StageConfig(Section):
 
     @property
     def by_figure(self) -> tuple[str, ...]:
-        """The keys set that need a monitor which is a figure: patience, soup."""
-        return tuple(key for key in ("patience", "soup") if getattr(self, key) is not None)
+        """The keys set that need a monitor which is a figure."""
+        keys = ("patience", "soup", "monitor_mode")
+        return tuple(key for key in keys if getattr(self, key) is not None)
 
     @property
     def batch(self) -> int:

@@ -33,12 +33,17 @@ ALIASES: Final = {
 }
 
 
+def canonical(name: str) -> str:
+    """The short name of a stock callback behind its other spellings; any other name as it is."""
+    return ALIASES.get(name, name)
+
+
 def open_callback(name: str, arguments: dict[str, Any], *, where: str) -> Callback:
     """A callback by short name or import path, with `arguments`. Raises ConfigError."""
     if is_import_path(name):
         target = open_import_path(name, where=where)
     else:
-        path = STOCK.get(ALIASES.get(name, name))
+        path = STOCK.get(canonical(name))
         if path is None:
             raise ConfigError(
                 f"there is no callback '{name}'",
