@@ -141,7 +141,8 @@ def _fit_recipe(recipe: Layer, config: RunConfig, images: int) -> bool:
     shortened_some = shorten_warmups(recipe, _warm_lengths(config, images))
     # A stage that ends where its score no longer rises has its best epoch behind it.
     ends_early = any(canonical(spec.name) == "early_stop" for spec in config.tracking.callbacks)
-    judged = [name for name, stage in config.stages.items() if ends_early or stage.by_figure]
+    asked = ends_early or config.data.val == CHOOSE_ON_TEST
+    judged = [name for name, stage in config.stages.items() if asked or stage.by_figure]
     return choose_by_figures(recipe, judged) or shortened_some
 
 

@@ -165,7 +165,7 @@ def write_fold_report(folder: Path, outcome: Mapping[str, Any]) -> Path:
         f"# {_plain(outcome['group'])}",
         "",
         f"{len(outcome['folds'])} models, each reported on the fold that it never saw: neither for",
-        "its weights nor for any choice. Each was chosen on a part of the other folds.",
+        "its weights nor for any choice. Choices were made on a part of the other folds.",
         "",
         *_markdown(rows),
         "",

@@ -119,9 +119,7 @@ def _tiles(content: ReportContent) -> str:
     tiles.append(("classes", f"{len(content.table.classes):,}"))
     val = content.val_metrics
     if val is not None:
-        tiles.append(
-            ("on the images it was chosen by", f"{percent(val['accuracy'], val['count'])}%")
-        )
+        tiles.append(("on the validation images", f"{percent(val['accuracy'], val['count'])}%"))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles)
     return f"<div class='tiles'>{cells}</div>"
 
