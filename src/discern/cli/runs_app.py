@@ -10,7 +10,9 @@ from discern.base.console import Console
 from discern.cli.options import JsonFlag, RunsFlag
 
 runs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-RunArgument = Annotated[str, typer.Argument(help="PROJECT/NAME, a name, or a folder")]
+RunArgument = Annotated[
+    str, typer.Argument(help="PROJECT/NAME, a name, a folder, or a UUID's beginning")
+]
 RunsArgument = Annotated[
     list[str], typer.Argument(help="PROJECT/NAME, names, folders, or patterns such as 'digits/*'")
 ]

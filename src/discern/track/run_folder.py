@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from discern.base.errors import ConfigError, RunError
 from discern.base.names import did_you_mean
 from discern.track.run_lock import Holder, is_locked, read_holder
+from discern.track.run_reference import LEAST_UUID, begins_uuid, several_begun
 
 if TYPE_CHECKING:
     # Loaded where it is used: a list of runs needs no numpy, which takes longer than the list.
@@ -235,7 +236,9 @@ def find_unfinished(
 def open_run(text: str, root: Path) -> Run:
     """The run that `text` names: a folder, PROJECT/NAME, or a NAME that is the only one.
 
-    Raises RunError, with the nearest names, if there is none or more than one.
+    Of a run named by a UUID, its beginning will do (`run_reference.begins_uuid`). Raises RunError,
+    with the nearest names, if there is none or more than one; ConfigError for the beginning of
+    several.
     """
     for path in (Path(text).expanduser().absolute(), root / text):
         if (path / RUN_FILE).is_file():
@@ -252,8 +255,13 @@ def open_run(text: str, root: Path) -> Run:
         )
     folders = [path.parent for path in root.glob(f"[!.]*/[!.]*/{RUN_FILE}")]
     ids = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    begun = begins_uuid(text, ids)
+    if len(begun) == 1:
+        return _readable(read_run(root / begun[0]))
+    if begun:
+        raise several_begun(text, begun, root)
     hint = did_you_mean(text, ids if "/" in text else [folder.name for folder in folders])
-    forms = "a run's folder, PROJECT/NAME, or a NAME"
+    forms = f"a run's folder, PROJECT/NAME, a NAME, or {LEAST_UUID} characters or more of a UUID"
     name, at, wish = text.rpartition("@")
     if at and (name in ids or name in {folder.name for folder in folders}):
         forms = f"{name}@best, @last, @epoch:K, @step:N, or @STAGE/ before best and epoch:K"

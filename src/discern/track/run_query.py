@@ -21,6 +21,7 @@ from discern.base.errors import ConfigError
 from discern.base.names import did_you_mean
 from discern.track.run_folder import FAILED, FINISHED, INTERRUPTED, LOST, RUNNING, UNREADABLE
 from discern.track.run_index import RunTable
+from discern.track.run_reference import LEAST_UUID, begins_uuid, several_begun
 from discern.track.run_rows import RunRow
 from discern.track.series_summary import SeriesSummary, better_way
 
@@ -211,9 +212,9 @@ def all_keys(table: RunTable) -> list[str]:
 def select_rows(table: RunTable, names: Iterable[str]) -> list[RunRow]:
     """The runs that the words mean: PROJECT/NAME, a NAME that is the only one, a pattern, a folder.
 
-    Patterns hold *, ? or [...] and are compared with PROJECT/NAME. Each run once, in the order of
-    the words. Raises ConfigError for a word that means none, or more than one without being a
-    pattern.
+    Patterns hold *, ? or [...] and are compared with PROJECT/NAME. Of a run named by a UUID, its
+    beginning will do (`run_reference.begins_uuid`). Each run once, in the order of the words.
+    Raises ConfigError for a word that means none, or more than one without being a pattern.
     """
     import fnmatch
 
@@ -235,16 +236,27 @@ def select_rows(table: RunTable, names: Iterable[str]) -> list[RunRow]:
             folder = Path(word).expanduser().absolute()
             found = [row for row in table.rows if row.path == folder]
         if not found:
+            found = _begun(table, word)
+        if not found:
             known = [row.id if "/" in word else row.name for row in table.rows]
             raise ConfigError(
                 f"there is no run '{word}'",
                 where=table.root,
                 got=word,
-                expected="PROJECT/NAME, a NAME, or a pattern such as 'digits/*'",
+                expected=f"PROJECT/NAME, a NAME, {LEAST_UUID} characters or more of a UUID, or a "
+                "pattern such as 'digits/*'",
                 hint=did_you_mean(word, known) or "`discern runs list` shows what there is",
             )
         chosen.update((row.id, row) for row in found)
     return [*chosen.values()]
+
+
+def _begun(table: RunTable, word: str) -> list[RunRow]:
+    """The one run whose UUID begins with `word`, or none. Raises ConfigError for several."""
+    ids = begins_uuid(word, [row.id for row in table.rows])
+    if len(ids) > 1:
+        raise several_begun(word, ids, table.root)
+    return [row for row in table.rows if row.id in ids]
 
 
 def _parse_value(text: str) -> Any:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from discern.base.errors import ConfigError, RunError
-from discern.track.run import create_run
+from discern.track.run import create_run, open_run
 from discern.track.run_index import read_index
 from discern.track.run_notes import Notes, change_tags, write_notes
 from discern.track.run_query import RunQuery, getter, parse_condition, select_rows
@@ -119,6 +119,30 @@ def test_words_mean_runs(table):
     with pytest.raises(ConfigError) as told:
         ids("quik")
     assert "'quick'" in told.value.hint
+
+
+def test_beginning_of_one_uuid_means_its_run(tmp_path):
+    first, second = "5f0c1a2e" + "0" * 24, "5f0c1a2f" + "0" * 24
+    dashed = "77AB0000-1111-2222-3333-444455556666"
+    named = [("own", first), ("own", second), ("other", dashed), ("own", "net-12"), ("own", "cafe")]
+    for project, name in named:
+        create_run(tmp_path, project, name=name).finish("finished", "done")
+    table = read_index(tmp_path)
+    opened = (
+        lambda word: open_run(word, tmp_path).id,
+        lambda word: select_rows(table, [word])[0].id,
+    )
+    for run_of in opened:
+        assert f"own/{first}" == run_of("5f0c1a2e") == run_of("own/5F0C1A2E0") == run_of(first)
+        assert f"other/{dashed}" == run_of("77ab") == run_of("77AB0000-11")
+        for several in ("5f0c", "own/5f0c1a2"):
+            with pytest.raises(ConfigError, match="2 runs have a UUID that begins") as told:
+                run_of(several)
+            assert f"own/{first} or own/{second}" == told.value.expected
+        # Too few characters, another project, and the beginnings of names that are no UUID.
+        for none in ("77a", "own/77ab", "net-1", "caf"):
+            with pytest.raises((ConfigError, RunError), match=f"no run '{none}'"):
+                run_of(none)
 
 
 @pytest.mark.parametrize(
