@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from discern.config.layers import Layer
+from discern.config.schema import StageConfig
 
 DEFAULT_SMALL = "fast_net"
 # 5.5 M parameters, 0.2 GMACs, Apache-2.0 weights: fine-tunes in minutes on a laptop.
@@ -94,19 +95,25 @@ def choose_by_figures(recipe: Layer, stages: Iterable[str]) -> bool:
     return bool(changed)
 
 
-def recipe_reason(recipe: str, val_count: int) -> str | None:
-    """What people should know of a recipe, by its origin; None for those without a choice."""
-    if recipe == "recipe head":
+def recipe_reason(recipe: str, stages: Mapping[str, StageConfig], val_count: int) -> str | None:
+    """What people should know of a recipe, by its origin; None for those without a choice.
+
+    `stages`: those that train, as they were resolved; None where they are the user's own. The
+    kept model is chosen on `val_count` images.
+    """
+    learns = [(name, stage.trainable) for name, stage in stages.items()]
+    monitor = [stage.monitor for stage in stages.values()][-1]
+    if recipe == "recipe head" and learns == [("head", "head")]:
         return (
             f"the head alone: {val_count} validation images cannot tell whether fine-tuning "
             f"all layers is better ({JUDGING_IMAGES} could)"
         )
-    if recipe == "recipe fine-tune":
-        figure = "accuracy" if val_count >= COUNTING_IMAGES else "loss"
+    if recipe == "recipe fine-tune" and learns == [("head", "head"), ("all", "all")]:
+        best = f"the best {monitor} on {val_count} validation images"
         return (
-            f"the head, then all layers: the best {figure} on {val_count} validation images is kept"
+            f"the head, then all layers: {'the last epoch' if monitor == 'last' else best} is kept"
         )
-    if val_count < COUNTING_IMAGES:
+    if learns == [("train", "all")] and monitor == "last" and val_count < COUNTING_IMAGES:
         return (
             f"the last epoch is kept: {val_count} validation images cannot tell the best one "
             f"({COUNTING_IMAGES} could); --monitor accuracy or loss lets them"

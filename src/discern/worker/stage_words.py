@@ -6,7 +6,6 @@ from discern.config.recipes import recipe_reason
 from discern.feed.augment import describe_augment
 from discern.models.classifier import Classifier
 from discern.training.material import Material
-from discern.training.monitor import LAST_EPOCH
 from discern.training.stage_parts import optimizer_lines
 from discern.worker.plan import TrainingPlan
 from discern.worker.stage_features import CHOICE
@@ -17,11 +16,8 @@ _MOST_RATES = 6
 
 def recipe_words(plan: TrainingPlan, material: Material) -> str | None:
     """Why the recipe has the stages that it has; None where they are the user's own."""
-    stages = list(plan.config.stages)
-    last = stages == ["train"] and plan.config.stages["train"].monitor == LAST_EPOCH
-    if not last and stages not in (["head"], ["head", "all"]):
-        return None
-    return recipe_reason(plan.recipe, len(material.positions(material.settings.val_split)))
+    count = len(material.positions(material.settings.val_split))
+    return recipe_reason(plan.recipe, plan.config.training_stages, count)
 
 
 def augment_words(plan: TrainingPlan, material: Material) -> str:

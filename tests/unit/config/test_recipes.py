@@ -32,6 +32,15 @@ def stages(**given):
     return resolve([choose_recipe(facts(**given)), data]).config.stages
 
 
+def reason(val_count, changes=None, **given):
+    """What is told of the recipe for `val_count` images, its stages `changes`d by people."""
+    given = {"val_count": val_count, **given}
+    recipe = choose_recipe(facts(**given))
+    layers = [recipe, Layer("flag", "DATA", {"data": {"source": "images"}})]
+    layers += [] if changes is None else [Layer("flag", "--set", changes)]
+    return recipe_reason(recipe.origin, resolve(layers).config.stages, val_count)
+
+
 def test_few_photos_on_pretrained_weights_train_the_head_and_then_all_layers():
     found = stages()
     assert ["head", "all"] == list(found)
@@ -45,7 +54,7 @@ def test_few_photos_on_pretrained_weights_train_the_head_and_then_all_layers():
     assert whole.warmup_epochs > 0
     assert whole.lr < head.lr
     assert whole.soup == 3
-    told = recipe_reason(choose_recipe(facts()).origin, 72)
+    told = reason(72)
     assert "best loss on 72 validation images" in str(told)
 
 
@@ -54,7 +63,7 @@ def test_few_photos_on_pretrained_weights_train_the_head_and_then_all_layers():
 )
 def test_few_validation_images_choose_by_their_loss(val_count, figure):
     assert [figure, figure] == [stage.monitor for stage in stages(val_count=val_count).values()]
-    told = recipe_reason(choose_recipe(facts(val_count=val_count)).origin, val_count)
+    told = reason(val_count)
     assert f"best {figure} on {val_count} validation images" in str(told)
 
 
@@ -63,8 +72,20 @@ def test_few_validation_images_choose_by_their_loss(val_count, figure):
 )
 def test_too_few_validation_images_leave_it_at_the_head(val_count, names):
     assert names == list(stages(val_count=val_count))
-    told = recipe_reason(choose_recipe(facts(val_count=val_count)).origin, val_count)
+    told = reason(val_count)
     assert ("head alone" in str(told)) == (names == ["head"])
+
+
+def test_reason_is_that_of_the_stages_there_are():
+    assert None is reason(72, {"stages": {"all": None}})
+    assert None is reason(72, {"stages": {"head": None}})
+    assert None is reason(72, {"stages": {"head": {"trainable": "all"}}})
+    assert None is reason(JUDGING_IMAGES - 1, {"stages": {"more": {}}})
+    assert "the best accuracy on 72 " in str(
+        reason(72, {"stages": {"all": {"monitor": "accuracy"}}})
+    )
+    last = {"stages": {"all": {"monitor": "last", "soup": None, "patience": None}}}
+    assert "the head, then all layers: the last epoch is kept" == reason(72, last)
 
 
 def test_images_whose_features_would_not_fit_see_random_crops():
@@ -75,7 +96,7 @@ def test_images_whose_features_would_not_fit_see_random_crops():
 @pytest.mark.parametrize("given", [{"pretrained": False}, {"own_network": True}])
 def test_networks_without_weights_train_in_one_stage(given):
     assert ["train"] == list(stages(**given))
-    told = recipe_reason(choose_recipe(facts(**given)).origin, 72)
+    told = reason(72, **given)
     assert "the last epoch is kept: 72 validation images cannot tell the best one" in str(told)
 
 
@@ -87,7 +108,7 @@ def test_what_few_validation_images_cannot_tell_they_do_not_choose(val_count, mo
     given = {"model": model, "own_network": model != "resnet18", "pretrained": False}
     (stage,) = stages(val_count=val_count, **given).values()
     assert monitor == stage.monitor
-    told = recipe_reason(choose_recipe(facts(val_count=val_count, **given)).origin, val_count)
+    told = reason(val_count, **given)
     assert (monitor == "last") == (told is not None)
 
 
