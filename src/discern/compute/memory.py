@@ -18,8 +18,12 @@ from pathlib import Path
 import psutil
 import torch
 
-# What torch's allocators say, where the error has no class of its own (CPU and MPS).
-_TOLD = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+# What torch's allocators say, where the error has no class of its own (CPU and MPS), and what
+# CUDA's libraries say whose own workspaces find no room.
+_TOLD = re.compile(
+    r"not enough memory|can't allocate memory|out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 _CGROUP = Path("/sys/fs/cgroup")
 
 

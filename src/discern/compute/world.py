@@ -195,11 +195,11 @@ def open_world(device: torch.device) -> World:
     `device` is this rank's own. Raises RunError when the others do not come.
     """
     rank, local_rank, ranks = started_ranks()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what names no device is then meant for this one
     if ranks == 1:
         return World(device=device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     with _peers():
         dist.init_process_group(
             backend, timeout=_TIMEOUT, device_id=device if backend == "nccl" else None

@@ -179,9 +179,10 @@ class HeadTargets(dict[str, Tensor]):
             return super().__getitem__(key)
         return HeadTargets({name: targets[key] for name, targets in self.items()})
 
-    def to(self, device: torch.device) -> HeadTargets:
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> HeadTargets:
         """The same on `device`."""
-        return HeadTargets({name: targets.to(device) for name, targets in self.items()})
+        moved = {n: t.to(device, non_blocking=non_blocking) for n, t in self.items()}
+        return HeadTargets(moved)
 
 
 def head_targets(batch: Batch) -> dict[str, Tensor]:

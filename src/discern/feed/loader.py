@@ -276,7 +276,8 @@ class LoaderFeed:
             shifts = draw_shifts(self._small, draws, current.keys)
             crop_batch(pixels, self._small, shifts)
         cropped = time.perf_counter()
-        targets = current.targets.to(device)
+        # A copy that blocks would wait for the network's work on the batch before.
+        targets = current.targets.to(device, non_blocking=True)
         if self._copies is None:
             moved = pixels.to(device)
         else:

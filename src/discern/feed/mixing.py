@@ -118,11 +118,12 @@ def mix_targets(targets: Tensor, mix: Mix, classes: int) -> Tensor:
 def soft_targets(targets: Tensor, classes: int) -> Tensor:
     """Targets float32 [N,K]: one at the class of int64 [N], NaN in the row of a missing one (-1).
 
-    Raises ConfigError for a class number of `classes` or more; float [N,K] stay as they are.
+    Raises ConfigError for a class number of `classes` or more (on a GPU, whose answer is not waited
+    for, the kernel refuses it); float [N,K] stay as they are.
     """
     if targets.ndim == 2:
         return targets.to(torch.float32)
-    if len(targets) and int(targets.max()) >= classes:
+    if targets.device.type == "cpu" and len(targets) and int(targets.max()) >= classes:
         raise ConfigError(
             "a target is outside the classes",
             where="mixing.classes",

@@ -95,7 +95,10 @@ class CropWindows:
         rows = out.view(len(out), height, width * channels)
         torch.index_select(self._windows, 0, begins, out=rows)
         if not self._mirror:
-            out[flip] = out[flip].flip(2)
+            if out.device.type != "cpu":  # picking them out would wait for their number
+                out.copy_(torch.where(flip[:, None, None, None], out.flip(2), out))
+            else:
+                out[flip] = out[flip].flip(2)
         return out
 
 

@@ -56,6 +56,9 @@ class Muon(torch.optim.Optimizer):
             if group["muon"] and any(p.ndim < 2 for p in group["params"]):
                 message = "a group with muon=True holds matrices and kernels only"
                 raise ValueError(message)
+        if all(_is_fused(p) for group in self.param_groups for p in group["params"]):
+            # As torch's fused optimizers: `grad_scale` and `found_inf`, tensors [], are looked at.
+            self._step_supports_amp_scaling = True
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -80,6 +83,13 @@ class Muon(torch.optim.Optimizer):
                 self._adamw_step(parameters, group)
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state; counts of steps come to their parameter's device, as AdamW wants."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if "step" in state:
+                state["step"] = state["step"].to(parameter.device)
+
     def _orthogonal_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
         buffers = []
@@ -88,15 +98,29 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffers.append(state["momentum_buffer"])
+        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if scale is not None:
+            gradients = list(torch._foreach_div(gradients, scale))
+        kept = None
+        if found_inf is not None:
+            # Left out on the device, which the host need not wait for: the momentum is its own
+            # gradient, which leaves it as it is, and decay and step are times 0.
+            bad = found_inf > 0
+            kept = (~bad).float()
+            gradients = [torch.where(bad, b, g) for b, g in zip(buffers, gradients, strict=True)]
         torch._foreach_lerp_(buffers, gradients, 1.0 - group["momentum"])
         updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
-        lr = group["lr"]
-        if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"])
+        lr, decay = group["lr"], group["lr"] * group["weight_decay"]
+        if decay:
+            torch._foreach_mul_(parameters, 1.0 - decay if kept is None else 1.0 - decay * kept)
         for parameter, update in zip(parameters, updates, strict=True):
             direction = orthogonalize(update)
             rows, columns = parameter.shape[0], parameter[0].numel()
-            parameter.add_(direction, alpha=-lr * _MATCH_RMS * max(rows, columns) ** 0.5)
+            length = -lr * _MATCH_RMS * max(rows, columns) ** 0.5
+            if kept is None:
+                parameter.add_(direction, alpha=length)
+            else:
+                parameter.addcmul_(direction, kept, value=length)
 
     def _adamw_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients, averages, squares, steps = [], [], [], []
@@ -120,7 +144,9 @@ class Muon(torch.optim.Optimizer):
             squares,
             [],
             steps,
-            fused=parameters[0].device.type in ("cpu", "cuda", "mps"),
+            fused=_is_fused(parameters[0]),
+            grad_scale=getattr(self, "grad_scale", None),
+            found_inf=getattr(self, "found_inf", None),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
@@ -129,6 +155,11 @@ class Muon(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+
+
+def _is_fused(parameter: Tensor) -> bool:
+    """Whether torch has its fused AdamW there."""
+    return parameter.device.type in ("cpu", "cuda", "mps")
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:

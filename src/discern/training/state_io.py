@@ -20,7 +20,7 @@ def capture_state(state: TrainState) -> tuple[dict[str, dict[str, Tensor]], dict
     And of the objective's own weights, if it has any.
     """
     optimizer_tensors, optimizer_tree = split_tree(state.optimizer.state_dict())
-    rng_tensors, rng_tree = split_tree(_random_states())
+    rng_tensors, rng_tree = split_tree(_random_states(_device(state)))
     groups = {
         "model": on_host(state.model.state_dict()),
         "optimizer": on_host(optimizer_tensors),
@@ -67,7 +67,7 @@ def restore_state(
     state.samples = values["samples"]
     state.rate_scale = values["rate_scale"]
     if values["random"] is not None:
-        _restore_random(join_tree(values["random"], groups["random"]))
+        _restore_random(join_tree(values["random"], groups["random"]), _device(state))
 
 
 def _restore_optimizer(state: TrainState, saved: dict[str, Any]) -> None:
@@ -79,7 +79,12 @@ def _restore_optimizer(state: TrainState, saved: dict[str, Any]) -> None:
                 entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _random_states() -> dict[str, Any]:
+def _device(state: TrainState) -> torch.device:
+    """Where the training computes."""
+    return next((p.device for p in state.parameters), torch.device("cpu"))
+
+
+def _random_states(device: torch.device) -> dict[str, Any]:
     version, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -93,15 +98,23 @@ def _random_states() -> dict[str, Any]:
             float(gauss),
         ],
     }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        # Of this device alone: asking the others would claim memory on each.
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def _restore_random(states: dict[str, Any]) -> None:
+def _restore_random(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     random.setstate((3, tuple(states["python"]), states["python_gauss"]))
     version, keys, position, has_gauss, gauss = states["numpy"]
     np.random.set_state((version, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(_own_state(states["cuda"], device), device)
+
+
+def _own_state(stored: Tensor | list[Tensor], device: torch.device) -> Tensor:
+    """The state of `device`; checkpoints once held those of all devices of the machine."""
+    if isinstance(stored, Tensor):
+        return stored
+    return stored[min(device.index or 0, len(stored) - 1)]

@@ -199,15 +199,19 @@ def _scaled_update(state: TrainState, rules: StepRules) -> None:
     if rules.clip_grad is not None:
         scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.parameters, rules.clip_grad)
+    before = scaler.get_scale() if _lacks_momentum(state.optimizer) else 0.0
     scaler.step(state.optimizer)
     scaler.update()
+    if before and scaler.get_scale() < before:
+        state.optimizer.state.clear()  # left out: what it made for momentum was never written to
     if state.ema is not None:
         state.ema.update(state.model)
 
 
 def _update(state: TrainState, rules: StepRules, finite: Tensor) -> None:
     if rules.guard:
-        if rules.device.type == "cpu" or not hasattr(state.optimizer, "_step_supports_amp_scaling"):
+        fused = hasattr(state.optimizer, "_step_supports_amp_scaling")
+        if rules.device.type == "cpu" or not fused or _lacks_momentum(state.optimizer):
             if not finite.item():
                 return
         else:
@@ -217,3 +221,12 @@ def _update(state: TrainState, rules: StepRules, finite: Tensor) -> None:
     state.optimizer.step()
     if state.ema is not None:
         state.ema.update(state.model)
+
+
+def _lacks_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Before the first update of an optimizer with momentum.
+
+    Torch's fused SGD makes its momentum in that update and leaves it unset if the update is left
+    out (torch 2.11 to 2.15): from the next one on it would learn from whatever lay there.
+    """
+    return not optimizer.state and any(group.get("momentum") for group in optimizer.param_groups)

@@ -95,3 +95,54 @@ def test_step_gives_the_loss_of_its_closure() -> None:
 
     assert 4.0 == optimizer.step(closure)
     assert weight.sum() < 4.0
+
+
+def both_parts(kind: str = "cpu") -> tuple[Muon, list[nn.Parameter]]:
+    """A matrix, updated orthogonally, and a bias, updated as by AdamW; gradients are there."""
+    torch.manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(6, 4, device=kind)),
+                  nn.Parameter(torch.randn(6, device=kind))]  # fmt: skip
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, device=kind)
+    groups = [{"params": parameters[:1], "muon": True}, {"params": parameters[1:]}]
+    return Muon(groups, lr=0.1, weight_decay=0.5), parameters
+
+
+def test_a_scaled_update_is_the_plain_one() -> None:
+    (plain, expected), (scaled, got) = both_parts(), both_parts()
+    for parameter in got:
+        assert parameter.grad is not None
+        parameter.grad *= 1024.0
+    scaled.grad_scale, scaled.found_inf = torch.tensor(1024.0), torch.tensor(0.0)  # type: ignore[attr-defined]
+    plain.step()
+    scaled.step()
+    torch.testing.assert_close(expected, got)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_update_is_left_out_on_the_device(before: int) -> None:
+    """As torch's fused optimizers do it: weights and momentum stay, bit for bit."""
+    optimizer, parameters = both_parts()
+    for _ in range(before):
+        optimizer.step()
+    weights = copy.deepcopy(parameters)
+    state = copy.deepcopy(optimizer.state_dict()["state"])
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(1.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert all(torch.equal(one, other) for one, other in zip(weights, parameters, strict=True))
+    for number, own in optimizer.state_dict()["state"].items():
+        for name, value in own.items():
+            assert torch.equal(state[number][name] if before else torch.zeros_like(value), value)
+
+
+def test_counts_of_steps_come_to_the_device_of_the_weights() -> None:
+    """Torch leaves them on the CPU, where the fused kernel of a GPU cannot read them."""
+    optimizer, _ = both_parts()
+    optimizer.step()
+    elsewhere, _ = both_parts("meta")
+    elsewhere.load_state_dict(optimizer.state_dict())
+    kept = [value for own in elsewhere.state.values() for value in own.values()]
+    assert 4 == len(kept)
+    assert {"meta"} == {value.device.type for value in kept}

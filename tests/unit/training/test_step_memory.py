@@ -116,6 +116,27 @@ def test_half_precision_goes_on_with_the_scale_it_had() -> None:
     assert undisturbed.scaler.state_dict() == resumed.scaler.state_dict()
 
 
+def test_a_first_update_that_is_left_out_leaves_no_momentum_behind() -> None:
+    """Torch's fused SGD would go on from memory that was never written to."""
+    batch = _batch(torch.float32)
+    endless = batch._replace(images=batch.images * torch.inf)
+    rules = StepRules(objective=_loss, device=CPU)
+    expected, state = (_state(_network(norm=False), torch.float32, scaled=True) for _ in range(2))
+    train_step(expected, batch, rules)
+    torch.use_deterministic_algorithms(True)  # memory that is not written to is then not-a-number
+    try:
+        train_step(state, endless, rules)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for _ in range(2):
+        assert state.step < 3
+        train_step(state, batch, rules)
+        if state.step == 2:
+            for wanted, got in zip(expected.parameters, state.parameters, strict=True):
+                assert torch.equal(wanted, got)
+    assert all(bool(torch.isfinite(p).all()) for p in state.parameters)
+
+
 @pytest.mark.gpu
 @pytest.mark.feature("MX-14")
 def test_half_precision_trains_on_a_gpu() -> None:
