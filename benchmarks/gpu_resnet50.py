@@ -1,10 +1,13 @@
 """Training images a second on synthetic images: Discern's step beside timm's train.py loop.
 
-Both train the same timm network with the same weights, optimizer, batch and flags; rounds
-alternate. The peer's loop is written as timm's `train.py` runs one update: forward and loss under
-autocast, `optimizer.zero_grad()`, backward, `optimizer.step()`, and the synchronization that it
-does at each update on a GPU. Ours is `train_step` with its finite guard. First steps (warm-up and
-compile) are told apart. Before the clock counts, both must give the same first loss.
+Both train the same timm network with the same weights, rule (SGD with momentum), batch and flags;
+rounds alternate. The peer's loop is written as timm's `train.py` runs one update: forward and loss
+under autocast, `optimizer.zero_grad()`, backward, `optimizer.step()`, with torch's own choice of
+kernels for the optimizer, as there. It waits for the GPU at the end of a round only: older versions
+of that script do so at each update (`--synchronized`). Ours is `train_step` with its finite guard
+and the optimizer that a training builds. Both choose the fastest convolutions, as both do by their
+own switches. First steps (warm-up and compile) are told apart. Before the clock counts, both must
+give the same first loss.
 
     python -m benchmarks.gpu_resnet50                       # resnet50, batch 256, on a GPU
     python -m benchmarks.gpu_resnet50 --model resnet18 --side 32 --batch 8 --steps 2 --rounds 1
@@ -26,12 +29,14 @@ import torch
 from discern.compute.device import AMP_TYPES
 from discern.feed.batch import Batch
 from discern.models.classifier import wrap_network
+from discern.optim.optimizers import build_optimizer
 from discern.optim.schedules import Schedule
 from discern.training.objectives import cross_entropy
 from discern.training.step import StepRules, TrainState, train_step
 from discern.workflows.training_speed import TrainingTest, synthetic_batch
 
 GOAL = 1.0
+RATE, MOMENTUM = 0.01, 0.9
 # Each adds one flag to those before it.
 FLAGS = ((), ("channels_last",), ("channels_last", "bf16"), ("channels_last", "bf16", "compile"))
 
@@ -45,19 +50,17 @@ def network(name: str, flags: tuple[str, ...], device: torch.device) -> torch.nn
     return made.train()
 
 
-def optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, as both loops use it."""
-    return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-
 Step = Callable[[], torch.Tensor]
 
 
-def timm_step(name: str, flags: tuple[str, ...], batch: Batch, device: torch.device) -> Step:
+def timm_step(
+    name: str, flags: tuple[str, ...], batch: Batch, device: torch.device, *, synchronized: bool
+) -> Step:
     """One update as timm's train.py does it."""
     model = network(name, flags, device)
     called = torch.compile(model) if "compile" in flags else model
-    optimizer, loss_of = optimizer_of(model), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    loss_of = torch.nn.CrossEntropyLoss()
     amp = torch.autocast(device.type, torch.bfloat16) if "bf16" in flags else None
 
     def step() -> torch.Tensor:
@@ -66,7 +69,7 @@ def timm_step(name: str, flags: tuple[str, ...], batch: Batch, device: torch.dev
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if device.type == "cuda":
+        if synchronized and device.type == "cuda":
             torch.cuda.synchronize(device)
         return loss.detach()
 
@@ -79,9 +82,12 @@ def our_step(name: str, flags: tuple[str, ...], batch: Batch, device: torch.devi
     model = wrap_network(inner, batch.images[:2])
     model.train()
     called = torch.compile(model) if "compile" in flags else model
-    optimizer = optimizer_of(model)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+    optimizer = build_optimizer(
+        "sgd",
+        model.named_parameters(),
+        lr=RATE,
+        arguments={"momentum": MOMENTUM, "nesterov": False},
+    )
     state = TrainState(model, called, optimizer, Schedule("constant", {}, 1, 1), None, None)  # type: ignore[arg-type]
     amp = AMP_TYPES["bf16" if "bf16" in flags else "fp32"]
     rules = StepRules(objective=cross_entropy(), device=device, amp_dtype=amp)
@@ -106,7 +112,8 @@ def compare(given: argparse.Namespace, flags: tuple[str, ...]) -> dict[str, floa
         images = batch.images.contiguous(memory_format=torch.channels_last)
         batch = batch._replace(images=images)
     steps = {
-        make.__name__: make(given.model, flags, batch, device) for make in (our_step, timm_step)
+        "our_step": our_step(given.model, flags, batch, device),
+        "timm_step": timm_step(given.model, flags, batch, device, synchronized=given.synchronized),
     }
     firsts, losses = {}, {}
     for name, step in steps.items():
@@ -140,17 +147,23 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--synchronized", action="store_true", help="the peer waits each update")
     given = parser.parse_args()
+    torch.backends.cudnn.benchmark = True  # timm's train.py sets both so
+    torch.backends.cuda.matmul.allow_tf32 = True
     wanted = [flags for flags in FLAGS if not (given.no_compile and "compile" in flags)]
-    results = [compare(given, flags) for flags in wanted]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    print(f"{given.model} at {given.side}, batch {given.batch}, {device}")
-    for one in results:
+    print(f"{given.model} at {given.side}, batch {given.batch}, {device}", flush=True)
+    results: list[dict[str, float | str]] = []
+    for flags in wanted:
+        one = compare(given, flags)
+        results.append(one)
         gain = float(one["ours"]) / float(results[0]["ours"])
         print(
             f"{one['flags']:<30} ours {one['ours']:9.1f} img/s  timm {one['timm']:9.1f}  "
             f"ratio {one['ratio']:.3f} ({one['lowest']:.3f} to {one['highest']:.3f}; goal {GOAL}) "
-            f"gain {gain:.2f}x  first step {one['first_step_s']:.1f} s"
+            f"gain {gain:.2f}x  first step {one['first_step_s']:.1f} s",
+            flush=True,
         )
     versions = {"torch": torch.__version__, "timm": timm.__version__, "device": device,
                 "python": platform.python_version()}  # fmt: skip

@@ -28,6 +28,15 @@ def pytest_collection_finish() -> None:
     first_environment.note_imports()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests for a GPU are asked for by `-m gpu`; without one they say so."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU that torch can use")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real images and weights; tests that need them skip where there are none."""

@@ -44,7 +44,9 @@ def test_benchmark_beside_timms_loop_runs_in_small(monkeypatch: pytest.MonkeyPat
     sys.modules.pop("benchmarks", None)
     from benchmarks.gpu_resnet50 import compare
 
-    given = argparse.Namespace(model="resnet18", batch=2, side=32, steps=1, rounds=1)
+    given = argparse.Namespace(
+        model="resnet18", batch=2, side=32, steps=1, rounds=1, synchronized=False
+    )
     result = compare(given, ("channels_last", "bf16"))
     assert "channels_last+bf16" == result["flags"]
     assert float(result["ours"]) > 0
