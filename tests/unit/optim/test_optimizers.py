@@ -122,6 +122,19 @@ def test_fused_kernels_are_used_where_there_are_some() -> None:
     assert (None, True) == (chosen["fused"], chosen["foreach"])
 
 
+def test_adagrad_has_its_fused_kernel_on_the_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.11's refuses one on a GPU; `meta` stands for a device that has the others."""
+    monkeypatch.setattr("discern.optim.optimizers._FUSED_DEVICES", ("cpu", "meta"))
+    with torch.device("meta"):
+        elsewhere = list(Small().named_parameters())
+    here = list(Small().named_parameters())
+    fused = [
+        build_optimizer("adagrad", named, lr=0.1).param_groups[0]["fused"]
+        for named in (here, elsewhere)
+    ]
+    assert [True, None] == fused
+
+
 def test_own_optimizer_class_is_opened_by_path(tmp_path: Path) -> None:
     file = tmp_path / "my_optimizer.py"
     file.write_text("import torch\nclass Mine(torch.optim.SGD):\n    pass\n")

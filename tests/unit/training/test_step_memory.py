@@ -116,6 +116,18 @@ def test_half_precision_goes_on_with_the_scale_it_had() -> None:
     assert undisturbed.scaler.state_dict() == resumed.scaler.state_dict()
 
 
+def test_a_training_on_the_cpu_asks_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would claim memory on each, and fail where one is in use."""
+    state = _state(_network(norm=True), torch.float32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, None)
+    groups, values = capture_state(state)
+    assert not [name for name in groups["random"] if "cuda" in name]
+    values["random"]["__pairs__"].append(["cuda", []])  # of an earlier version
+    restore_state(state, groups, values)
+
+
 def test_a_first_update_that_is_left_out_leaves_no_momentum_behind() -> None:
     """Torch's fused SGD would go on from memory that was never written to."""
     batch = _batch(torch.float32)
