@@ -50,6 +50,17 @@ def little_memory() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
+@pytest.fixture(autouse=True)
+def _repeatable_convolutions() -> Iterator[None]:
+    """What is compared bit by bit is not left to cuDNN's choice; trainings set it as asked."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    yield
+    cudnn.deterministic, cudnn.benchmark = before
+    torch.use_deterministic_algorithms(False)
+
+
 def record_of(run: Any) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((Path(run.path) / "run.json").read_text())
     return record
