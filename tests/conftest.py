@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import first_environment
@@ -24,8 +28,13 @@ def shared_folder() -> Path | None:
 
 
 def pytest_collection_finish() -> None:
-    """All test modules are imported: what they wrote into the environment is not a child's."""
+    """All test modules are imported: what they wrote into the environment is not a child's.
+
+    Nor is what they made garbage: a collection would walk through a million objects each time.
+    """
     first_environment.note_imports()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -46,8 +55,29 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def _rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder each time, in a folder of thousands that nobody lists.
+
+    The factory finds its next number by listing all that there are: a third of a quick test.
+    """
+    root = tmp_path_factory.mktemp("tests")
+    return (root / f"{number:05d}" for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test's cache and runs out of the user's."""
-    monkeypatch.setenv("DISCERN_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("DISCERN_RUNS", str(tmp_path_factory.mktemp("runs")))
+def _own_folders(_rooms: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test's cache and runs out of the user's; gives the folder of both."""
+    room = next(_rooms)
+    for variable, name in {"DISCERN_CACHE": "cache", "DISCERN_RUNS": "runs"}.items():
+        (room / name).mkdir(parents=True)
+        monkeypatch.setenv(variable, str(room / name))
+    return room
+
+
+@pytest.fixture
+def tmp_path(_own_folders: Path, request: pytest.FixtureRequest) -> Path:
+    """An empty folder of the test's own, called after it."""
+    path = _own_folders / re.sub(r"\W", "_", request.node.name)[:30]
+    path.mkdir()
+    return path
