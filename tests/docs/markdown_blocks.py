@@ -20,6 +20,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import warm_command
+from warm_child import environment, fits_warm, warm_socket
+
 ROOT = Path(__file__).resolve().parents[2]
 RUNNABLE = ("sh", "console", "python")
 
@@ -91,11 +94,17 @@ def script_of(block: Block) -> str:
     )
 
 
-def reader_environment(home: Path) -> dict[str, str]:
-    """The environment of a reader: an empty home, `discern` and `python` on PATH."""
+def reader_environment(home: Path, *, cold: bool = False) -> dict[str, str]:
+    """The environment of a reader: an empty home, `discern` and `python` on PATH.
+
+    `discern` is forked from the warm parent, as in the flow tests, or `cold` a new interpreter.
+    """
     tools = home / "bin"
     tools.mkdir(parents=True, exist_ok=True)
-    for name, call in {"discern": " -m discern.cli.main", "python": ""}.items():
+    command = " -m discern.cli.main"
+    if not cold and fits_warm(environment()):
+        command = f' -S "{warm_command.__file__}" "{warm_socket()}"'
+    for name, call in {"discern": command, "python": ""}.items():
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec "{sys.executable}"{call} "$@"\n')
         tool.chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -29,9 +30,10 @@ CODE = {
 }
 
 
-def run_in_order(blocks, tmp_path):
+def run_in_order(blocks, tmp_path, *, cold=False):
     """Run them in one new folder, which it gives; a block that fails raises AssertionError."""
-    environment = reader_environment(tmp_path / "home")
+    cold = cold or all(block.language == "python" for block in blocks)
+    environment = reader_environment(tmp_path / "home", cold=cold)
     folder = tmp_path / "reader"
     folder.mkdir()
     for block in blocks:
@@ -80,15 +82,29 @@ def test_readme_gives_install_and_test_in_one_line():
     assert test.split()[0] == "pytest"
 
 
-def test_first_command_of_the_readme_trains(tmp_path):
+@pytest.mark.parametrize(
+    ("more", "least"),
+    [(" --epochs 2", 0.9), pytest.param("", 0.98, marks=pytest.mark.slow)],
+    ids=["two epochs", "as it stands"],
+)
+def test_first_command_of_the_readme_trains(more, least, tmp_path):
     install, _, train = named_command("train").rpartition(" && ")
     assert install == "pip install ."
     assert train.startswith("discern train digits")
-    run_in_order([Block("README.md", 0, "sh", train + "\n")], tmp_path)
-    runs = list((tmp_path / "reader" / "runs" / "digits").iterdir())
-    assert len(runs) == 1
-    assert (runs[0] / "model" / "model.safetensors").is_file()
-    assert (runs[0] / "report" / "index.html").is_file()
+    block = Block("README.md", 0, "sh", f"{train}{more}\n")
+    folder = run_in_order([block], tmp_path, cold=True)
+    (run,) = (folder / "runs" / "digits").iterdir()
+    assert least <= json.loads((run / "run.json").read_text())["metrics"]["accuracy"]
+    assert (run / "model" / "model.safetensors").is_file()
+    assert (run / "report" / "index.html").is_file()
+
+
+def test_first_command_of_the_readme_plans_thirty_epochs(tmp_path):
+    """What it trains without `--epochs`; the whole training is among the slow tests."""
+    _, _, train = named_command("train").rpartition(" && ")
+    block = Block("README.md", 0, "sh", f"{train} --dry-run --json > plan.json\n")
+    plan = json.loads((run_in_order([block], tmp_path) / "plan.json").read_text())
+    assert [(30, 1200)] == [(stage["epochs"], stage["steps"]) for stage in plan["stages"]]
 
 
 TEXT = """Words.

@@ -6,6 +6,8 @@ twice; the last tests start them as users do, through the command line and torch
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -21,8 +23,11 @@ from forked_ranks import on_ranks
 from rank_trainings import STOPPING, request, run_rank, train_on, trained
 
 import discern as api
+from discern.base.console import Console
 from discern.base.errors import ConfigError, Interrupted
+from discern.config.request import Request
 from discern.track.run import open_run
+from discern.worker.train import train
 
 
 @pytest.fixture(scope="module")
@@ -214,17 +219,23 @@ def test_python_starts_ranks_too(tmp_path):
         api.train("digits", model="mlp", batch_size=1, device="cpu", nproc=2, runs=tmp_path)
 
 
+def told_by_rank(rank: int, asked: Request) -> tuple[dict[str, Any] | None, str]:
+    """One rank's answer, and what it told people."""
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        answer = train(asked, Console(mute=rank > 0))
+    return answer, told.getvalue()
+
+
 def test_two_ranks_plan_and_choose_their_batch_together(tmp_path):
-    ended = discern(
-        "train", "digits", *QUICK, "--nproc", "2", "--batch-size", "auto", "--dry-run",
-        "--set", "compute.budget=10m", "--json", env={"DISCERN_RUNS": str(tmp_path)},
-    )  # fmt: skip
-    assert 0 == ended.code, ended.stderr
-    (stage,) = ended.object["stages"]
+    settings = {"compute.nproc": 2, "stages.*.batch_size": "auto", "compute.budget": "10m"}
+    asked = request(tmp_path / "runs", settings, dry_run=True)
+    (planned, told), (_, told_by_other) = on_ranks(told_by_rank, asked, joined=False)
+    (stage,) = planned["stages"]
     assert 2 == len(stage["rank_memory_bytes"])
     assert stage["memory_bytes"] == max(stage["rank_memory_bytes"])
-    told = next(line for line in ended.stderr.splitlines() if "images an update" in line)
-    update, a_pass = (int(told.split(word)[0].split()[-1]) for word in (" images", " a pass"))
+    line = next(line for line in told.splitlines() if "images an update" in line)
+    update, a_pass = (int(line.split(word)[0].split()[-1]) for word in (" images", " a pass"))
     assert 2 * a_pass == update
-    assert " on rank 1" in ended.stderr
-    assert not list(tmp_path.iterdir())
+    assert " on rank 1" in told
+    assert "" == told_by_other
+    assert not (tmp_path / "runs").exists()

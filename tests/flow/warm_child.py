@@ -87,7 +87,8 @@ class WarmChild:
         self._told: tuple[str, str] | None = None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(str(warm_socket()))
-        wish = {"arguments": words, "cwd": str(cwd), "env": dict(env)}
+        wish = {"module": warm_parent.COMMAND, "arguments": words}
+        wish |= {"cwd": str(cwd), "env": dict(env)}
         warm_parent.send(self._connection, wish, [given, out, err])
         for stream in (given, out, err):
             os.close(stream)

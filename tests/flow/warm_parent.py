@@ -3,7 +3,8 @@
 Importing torch is most of a small command's time. A forked child shares the imports and nothing
 else: it has its own process number, arguments, environment, folder, streams, random state and
 end, so that a test sees what it sees of a command started from nothing. Where the command line
-would replace itself by the worker, the child goes on as the worker.
+would replace itself by the worker, the child goes on as the worker; where a command would start a
+worker as its own child (a fold, a trial, a run again), that one is forked, too.
 
 Run as a script: `python warm_parent.py SOCKET`. Each connection to the socket asks for one command:
 its arguments, folder and environment as JSON, with the three standard streams beside it. It is
@@ -13,6 +14,7 @@ answered with the child's process number, then with its exit code (below 0: the 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -24,7 +26,9 @@ import signal
 import socket
 import sys
 import threading
+import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 HEAVY = (
@@ -32,8 +36,10 @@ HEAVY = (
     "matplotlib.backends.backend_agg", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
     "sklearn.linear_model", "tensorboard.compat.proto.event_pb2",
 )  # fmt: skip
+COMMAND = "discern.cli.main"
 WORKER = ("-m", "discern.worker")
 _STREAMS = 3
+_socket = ""
 _PIECE = 1 << 20
 
 
@@ -72,6 +78,8 @@ def import_all() -> None:
 
 def serve(path: str) -> None:
     """Fork a child for each connection, for as long as stdin is open."""
+    global _socket
+    _socket = path
     import_all()
     if threading.active_count() != 1:
         raise RuntimeError(f"an import started a thread: {threading.enumerate()}")
@@ -96,21 +104,63 @@ def serve(path: str) -> None:
 
 
 def _attend(connection: socket.socket) -> NoReturn:
-    """Fork the command, wait for its end, and tell its exit code."""
+    """Fork the command or the worker, wait for its end, and tell its exit code."""
     wish, streams = receive(connection, _STREAMS)
+    worker = wish["module"] != COMMAND
     child = os.fork()
     if child == 0:
         connection.close()
-        _leave(_become_command, wish, streams)
+        if worker:
+            os.setsid()
+        _leave(_become, wish, streams)
     for stream in streams:
         os.close(stream)
-    send(connection, child)
-    send(connection, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    with contextlib.suppress(BrokenPipeError):
+        send(connection, child)
+        if worker:
+            _end_with_parent(connection, child)
+        send(connection, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     os._exit(0)
 
 
-def _become_command(wish: Mapping[str, Any], streams: Sequence[int]) -> Any:
-    """Make this process what `python -m discern.cli.main ARGUMENTS` is, and run it."""
+def _end_with_parent(parent: socket.socket, child: int) -> None:
+    """Return at the child's end; ask it to stop when its parent is gone before."""
+    ended = os.pidfd_open(child)
+    if ended not in select.select([parent, ended], [], [])[0]:
+        os.kill(child, signal.SIGTERM)
+
+
+class ForkedWorker:
+    """What `subprocess.Popen` is to a command that starts a worker as its child."""
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], stdout: int | None, **_: Any
+    ) -> None:
+        if tuple(command[1:3]) != WORKER:
+            raise RuntimeError(f"not the worker: {command}")
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_socket)
+        wish = {"module": "discern.worker.__main__", "arguments": list(command[3:])}
+        wish |= {"cwd": str(Path.cwd()), "env": dict(env)}
+        send(self._connection, wish, [0, 1 if stdout is None else stdout, 2])
+        self._pid = int(receive(self._connection)[0])
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end; gives the exit code."""
+        if self._code is None:
+            self._code = int(receive(self._connection)[0])
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if its end is not known."""
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+
+def _become(wish: Mapping[str, Any], streams: Sequence[int]) -> Any:
+    """Make this process what `python -m MODULE ARGUMENTS` is, and run it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -122,8 +172,13 @@ def _become_command(wish: Mapping[str, Any], streams: Sequence[int]) -> Any:
     random.seed()
     importlib.import_module("numpy").random.seed()
     os.execve = _go_on_as_worker  # type: ignore[assignment]
-    _take_arguments("discern.cli.main", wish["arguments"])
-    return importlib.import_module("discern.cli.main").main()
+    importlib.import_module("discern.launch.worker_process").subprocess = FORKING
+    _take_arguments(wish["module"], wish["arguments"])
+    return importlib.import_module(wish["module"]).main()
+
+
+# In place of the module `subprocess` where workers are started, and nowhere else.
+FORKING = types.SimpleNamespace(Popen=ForkedWorker)
 
 
 def _go_on_as_worker(path: str, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
