@@ -22,6 +22,7 @@ from discern_process import (
     make_images,
     picture,
     run_record,
+    start,
     write_table,
 )
 from PIL import Image
@@ -530,20 +531,17 @@ def test_full_disk_stops_the_run_which_goes_on_when_there_is_room(tmp_path: Path
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(tmp_path: Path) -> None:
     request = ["train", "digits", "--model", "mlp", "--epochs", "40", "--device", "cpu",
                "--precision", "fp32", "--json", "--runs", str(tmp_path / "runs")]  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-m", "discern.cli.main", *request],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-    ) as child:  # fmt: skip
-        seen = []
-        for line in child.stderr or []:
-            seen.append(line)
-            if line.startswith("train  2/40"):
-                break
-        else:
-            pytest.fail("".join(seen))
-        child.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        stdout, stderr = child.communicate(timeout=60)
+    child = start(*request)
+    seen = []
+    for line in child.stderr or []:
+        seen.append(line)
+        if line.startswith("train  2/40"):
+            break
+    else:
+        pytest.fail("".join(seen))
+    child.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    stdout, stderr = child.communicate(timeout=60)
     ended = Ended(child.returncode, stdout, "".join(seen) + stderr)
     assert (130, "interrupted") == (ended.code, ended.error["kind"]), ended.stderr
     assert time.monotonic() - started < 30

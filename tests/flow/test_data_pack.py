@@ -353,7 +353,7 @@ def test_interrupted_pack_is_told_not_read_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Enlarged, so that the pack cannot be over before the signal comes.
     command = [
-        "data", "pack", "digits", "--to", "folder", "--max-size", "256", "--out", str(out), "--json"
+        "data", "pack", "digits", "--to", "folder", "--max-size", "128", "--out", str(out), "--json"
     ]  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-m", "discern.cli.main", *command],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from discern_process import start
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
+from warm_child import WarmChild
 
 import discern
 from discern.base.errors import ConfigError, DataError
@@ -163,22 +163,14 @@ def test_pages_of_tiffs_are_trained_on_with_their_number_given(tmp_path: Path) -
         discern.train(data, runs=tmp_path / "runs", epochs=2, channels=4, **SETTINGS)
 
 
-def start_training(data: Path, runs: Path) -> subprocess.Popen[str]:
+def start_training(data: Path, runs: Path) -> subprocess.Popen[str] | WarmChild:
     """A child that trains at 16 bit, with a checkpoint after every few steps."""
     words = [
         "train", str(data), "--depth=16", "--model=mlp", "--epochs=8", "--batch-size=4",
         "--augment=small", "--threads=1", "--precision=fp32", "--device=cpu",
         "--checkpoint-every=0.05", "--seed=3",
     ]  # fmt: skip
-    source = Path(__file__).resolve().parents[2] / "src"
-    environment = os.environ | {"PYTHONPATH": str(source), "DISCERN_RUNS": str(runs)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "discern.cli.main", *words],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start(*words, env={"DISCERN_RUNS": str(runs)})
 
 
 def test_killed_training_at_16_bit_goes_on_to_the_same_weights(deep: Path, tmp_path: Path) -> None:

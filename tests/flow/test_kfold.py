@@ -56,7 +56,7 @@ def stop_in_first_fold(words: tuple[str, ...], runs: Path) -> int:
         # What a shell starts in the background ignores SIGINT, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(runs.glob("*/*-fold-0/checkpoints/step-*")):
         assert child.poll() is None
         assert time.monotonic() < deadline
