@@ -77,7 +77,7 @@ def test_one_value_of_a_flag():
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * 100_000,
+        "[" * 20_000,
         "a: " + "{a: " * 900 + "}" * 900,
         "\n".join(" " * n + "a:" for n in range(999)),
     ],
