@@ -529,13 +529,13 @@ def test_full_disk_stops_the_run_which_goes_on_when_there_is_room(tmp_path: Path
 
 
 def test_interrupted_run_is_saved_and_the_same_command_finishes_it(tmp_path: Path) -> None:
-    request = ["train", "digits", "--model", "mlp", "--epochs", "40", "--device", "cpu",
+    request = ["train", "digits", "--model", "mlp", "--epochs", "12", "--device", "cpu",
                "--precision", "fp32", "--json", "--runs", str(tmp_path / "runs")]  # fmt: skip
     child = start(*request)
     seen = []
     for line in child.stderr or []:
         seen.append(line)
-        if line.startswith("train  2/40"):
+        if line.startswith("train  2/12"):
             break
     else:
         pytest.fail("".join(seen))
@@ -550,6 +550,6 @@ def test_interrupted_run_is_saved_and_the_same_command_finishes_it(tmp_path: Pat
     again = discern(*request)
     assert 0 == again.code, again.stderr
     assert f"resume   digits/{run.name}" in again.stderr
-    assert "train  1/40" not in again.stderr
+    assert "train  1/12" not in again.stderr
     assert 2 == run_record(again)["attempt"]
     assert again.object["metrics"]["accuracy"] > 0.9
