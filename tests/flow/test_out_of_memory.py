@@ -16,8 +16,8 @@ PLAIN_MEMORY = "glibc.malloc.tcache_count=7:glibc.malloc.arena_max=1"
 
 # A network that, from its fifth training pass on, may take so many more bytes of address space than
 # are used by then. Forward and backward hold five tensors of 16 MB an image: 320 MB of four images,
-# 640 of eight, and the room is halfway. A tensor of four images is above the 32 MB from which glibc
-# maps each block by itself, so that what is freed is given back.
+# 640 of eight, and the room is enough for the former. A tensor of four images is above the 32 MB
+# from which glibc maps each block by itself, so that what is freed is given back.
 HUNGRY = '''
 import os
 import resource
@@ -52,7 +52,7 @@ class Hungry(nn.Module):
         return self.last(values)
 
 
-def build(num_classes, channels, image_size, room=480_000_000):
+def build(num_classes, channels, image_size, room=600_000_000):
     return Hungry(channels * image_size[0] * image_size[1], num_classes, room)
 '''
 
@@ -81,7 +81,11 @@ def test_out_of_memory_names_the_plan_and_its_smaller_one_goes_on(
         assert part in (told["got"] or "")
     run = (told["where"] or "").partition(",")[0]
     command = told["hint"] or ""
-    assert f"discern train --resume {run} --grad-accum-steps 2" == command
+    start, passes = command.rsplit(maxsplit=1)
+    assert f"discern train --resume {run} --grad-accum-steps" == start
+    # Four images a pass, or two where the machine's own libraries leave less room.
+    assert passes in ("2", "4")
+    assert f"tried: {8 // int(passes)} images a pass take " in (told["expected"] or "")
     folder = Path(os.environ["DISCERN_RUNS"]) / run
     assert "failed" == json.loads((folder / "run.json").read_text())["status"]
     saved = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -91,7 +95,7 @@ def test_out_of_memory_names_the_plan_and_its_smaller_one_goes_on(
     assert 0 == again.code, again.stderr
     assert run == again.object["run"]
     record = json.loads((folder / "run.json").read_text())
-    assert 2 == record["config"]["stages"]["train"]["grad_accum_steps"]
+    assert int(passes) == record["config"]["stages"]["train"]["grad_accum_steps"]
 
 
 # From its making on the process may take a gigabyte more; a pass holds tensors of 8 MB an image.

@@ -41,7 +41,7 @@ _LEAST_UPDATES = 5
 _MOST = {"cuda": 8192, "cpu": 1024}
 # Share of the free memory that is taken: two steps and one evaluation pass miss the fragments that
 # a long training leaves, and on a CPU what other programs come to need. Not measured.
-_TAKEN = {"cuda": 0.9, "cpu": 0.8}
+TAKEN = {"cuda": 0.9, "cpu": 0.8}
 # Seconds of measuring for each stage.
 _SECONDS = 30.0
 
@@ -200,7 +200,7 @@ def _of_all_ranks(world: World, own: BatchTrial) -> BatchTrial:
 def _room(plan: TrainingPlan, training: Training, name: str) -> int:
     """Bytes that a pass may take: of the rank with least. Ranks on a CPU share what is free."""
     device, world = training.device, plan.world
-    free = free_bytes(device) * _TAKEN.get(device.type, _TAKEN["cpu"])
+    free = free_bytes(device) * TAKEN.get(device.type, TAKEN["cpu"])
     if device.type == "cpu":
         free /= world.ranks
     if name in training.on_features:

@@ -30,11 +30,18 @@ _STEPS = 2
 
 
 def probe_batch(
-    training: Training, name: str, stage: StageConfig, index: int, images: int
+    training: Training,
+    name: str,
+    stage: StageConfig,
+    index: int,
+    images: int,
+    *,
+    scored: bool = True,
 ) -> BatchTrial:
     """Bytes that passes of `images` on this rank take at most beyond what is held, and the time.
 
-    `training` is of one rank's own: no other rank is waited for.
+    `scored`: an evaluation pass is one of them. `training` is of one rank's own: no other rank is
+    waited for.
     """
     device = training.device
     release_unused(device)
@@ -42,7 +49,7 @@ def probe_batch(
     peak: int | None = None
     try:
         with peak_meter(device) as highest:
-            _train_a_little(training, name, stage, index, images)
+            _train_a_little(training, name, stage, index, images, scored=scored)
             peak = max(0, highest() - held)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -52,7 +59,13 @@ def probe_batch(
 
 
 def _train_a_little(
-    training: Training, name: str, stage: StageConfig, index: int, images: int
+    training: Training,
+    name: str,
+    stage: StageConfig,
+    index: int,
+    images: int,
+    *,
+    scored: bool,
 ) -> None:
     scratch = replace(training, model=copy.deepcopy(training.model))
     update = images * training.material.settings.ranks * stage.grad_accum_steps
@@ -68,7 +81,7 @@ def _train_a_little(
             batches = itertools.chain(plan.feed.epoch(0), plan.feed.epoch(1))
         for batch in itertools.islice(batches, _STEPS):
             train_step(state, batch, plan.rules)
-        if not plan.features:
+        if scored and not plan.features:
             _score_a_batch(scratch, plan, state.network)
 
 
