@@ -51,6 +51,9 @@ def test_labels_of_one_trial_are_right(words: tuple[str, ...], tmp_path: Path) -
     runs = sorted(path.parent.name for path in (tmp_path / "logs" / "clean").glob("*/run.json"))
     assert runs == ["autolabel-1-trial-0"]  # one a trial; those for calibration lie in the group
     record = json.loads((tmp_path / "logs/clean/autolabel-1-trial-0/run.json").read_text())
+    (other,) = (tmp_path / "logs/clean/autolabel-1/calibration").rglob("run.json")
+    precision = json.loads(other.read_text())["choices"]["precision"]
+    assert precision == {"value": "fp32", "reason": "as in clean/autolabel-1-trial-0"}
     assert sum(record["split"]["counts"]["test"].values()) == 9  # half of people's: one of 2 folds
     with open(ended.object["dataset"], newline="") as stream:
         rows = list(csv.DictReader(stream))

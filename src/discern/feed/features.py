@@ -1,7 +1,7 @@
 """Features that fit in memory in place of images: a frozen network sees every image once.
 
 Owns the feed of a stage that trains nothing but heads. The features are computed when the first
-batch is asked for, over the batches of another feed, and epochs then run over them. An image may
+batch is asked for, over the batches of other feeds, and epochs then run over them. An image may
 be mirrored by chance: its features are then kept both ways, and the draws are those of the images'
 own feed, so that the same stage without this feed sees the same pictures.
 
@@ -27,9 +27,12 @@ from discern.feed.draws import Draws
 from discern.feed.operations import Mirror, Rows
 from discern.feed.order import check_start
 
-# Runs a feed's one epoch through the frozen part, each image once for each of the views asked for
-# (1: as it is, 2: its mirror image too): features [V, N, D] on the device, in the feed's order.
-Extract: TypeAlias = Callable[[Feed, int], Tensor]
+# Gives the feed of some of the samples, by their rows: each image once, untouched by chance.
+OpenFeed: TypeAlias = Callable[[NDArray[np.int64]], Feed]
+# Features [V, N, D], on the device, of the samples at these positions in the manifest, for each of
+# the views asked for (1: as it is, 2: its mirror image too). Those that have to be computed pass
+# the frozen part in a feed that is opened for them, and closed after its one epoch.
+Extract: TypeAlias = Callable[[OpenFeed, NDArray[np.int64], int], Tensor]
 
 
 def count_views(augment: Augment) -> int | None:
@@ -49,20 +52,20 @@ def count_views(augment: Augment) -> int | None:
 class FeatureFeed:
     """Batches of features: `Batch.images` is [n, D], in the type that `extract` gives.
 
-    `images`: every image once, in the order of `targets` (int64 [N] or float32 [N,K], or such by
-    head name) and of `positions` (int64 [N], in the manifest), untouched by chance; it is closed
-    after its one epoch. `options.augment` must have a number of views (`count_views`).
+    `open_images`: feeds of the images, in the order of `targets` (int64 [N] or float32 [N,K], or
+    such by head name) and of `positions` (int64 [N], in the manifest). `options.augment` must have
+    a number of views (`count_views`).
     """
 
     def __init__(
         self,
-        images: Feed,
+        open_images: OpenFeed,
         targets: NDArray[Any] | Mapping[str, NDArray[Any]],
         positions: NDArray[np.int64],
         options: FeedOptions,
         extract: Extract,
     ) -> None:
-        self._images = images
+        self._open_images = open_images
         self._options = options
         self._extract = extract
         self._views = (count_views(options.augment) or 1) if options.training else 1
@@ -79,8 +82,7 @@ class FeatureFeed:
         return self._stream(epoch, start)
 
     def close(self) -> None:
-        """End the threads of the feed of images."""
-        self._images.close()
+        """Nothing stays open: the feeds of the images are closed as soon as they have ended."""
 
     def __enter__(self) -> Self:
         return self
@@ -123,9 +125,8 @@ class FeatureFeed:
     def _kept(self) -> Tensor:
         """The features [V * N, D]: all images, then all mirror images."""
         if self._features is None:
-            features = self._extract(self._images, self._views)
+            features = self._extract(self._open_images, self._positions.numpy(), self._views)
             self._features = features.flatten(0, 1)
-            self._images.close()
         return self._features
 
 

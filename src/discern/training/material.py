@@ -136,16 +136,24 @@ class Material:
         return other
 
     def evaluation_feed(
-        self, split: str, batch_size: int, *, extract: Extract | None = None
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        extract: Extract | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Feed:
         """Every image of a split once, in manifest order, untouched by chance.
 
-        With `extract` its features, computed once, in place of the images.
+        With `extract` its features, computed once, in place of the images. `rows` [n]: only those
+        of the split, all on this rank.
         Of several ranks each gets whole batches in a row, the batches that one process would see:
         the same sums to the last bit. A rank that is left without any gets no image.
         """
         options = FeedOptions(batch_size=batch_size, device=self.settings.device)
         settings, count = self.settings, len(self.positions(split))
+        if rows is not None:
+            return self._feed(split, options, extract, rows)
         if settings.ranks == 1:
             return self._feed(split, options, extract)
         batches = -(-count // batch_size)
@@ -210,14 +218,14 @@ class Material:
         split: str,
         options: FeedOptions,
         extract: Extract | None = None,
-        part: slice = slice(None),
+        part: slice | NDArray[np.int64] = slice(None),
     ) -> Feed:
         positions = self.positions(split)[part]
         targets = self.targets(positions)
         if extract is not None:
             size = self.evaluation_batch(options.batch_size)
-            every = FeedOptions(batch_size=size, device=options.device)
-            images = self._feed(split, every, part=part)
+            every = np.arange(len(self.positions(split)))[part]
+            images = lambda rows: self.evaluation_feed(split, size, rows=every[rows])  # noqa: E731
             return FeatureFeed(images, targets, positions, options, extract)
         if self.resident and isinstance(options.framing(), SmallImageAugment | None):
             pixels = self.pixels(split)[part]

@@ -26,7 +26,7 @@ from discern.optim.schedules import resolve_schedule, warmup_fraction
 from discern.training.callbacks import Callback, CallbackList, Signal
 from discern.training.checkpoints import Checkpoint
 from discern.training.crash import crash_kept
-from discern.training.frozen_features import extract_features
+from discern.training.kept_features import FeatureStore, feature_extract
 from discern.training.material import Material
 from discern.training.monitor import LAST_EPOCH, open_monitor
 from discern.training.objectives import learned_parts
@@ -55,7 +55,8 @@ from discern.training.validation import HeadFeeds
 class Training:
     """One run's parts: what the stages are built from. `precision` is fp32, bf16 or fp16.
 
-    `on_features`: names of the stages that train heads on features computed once.
+    `on_features`: names of the stages that train heads on features computed once; what other runs
+    have computed of them is in `kept_features`.
     """
 
     config: RunConfig
@@ -66,6 +67,7 @@ class Training:
     on_features: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
     own_images: Mapping[str, Material] = field(default_factory=dict)
+    kept_features: FeatureStore | None = None
     world: World = field(default_factory=World)
 
     def seed_stage(self, index: int) -> None:
@@ -185,7 +187,7 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     sampler = material.sampler(config.sampler.name, config.sampler.args, config.epoch_size)
     length = length_of_stage(material, config)
     close_from = closing_epoch(name, length, config.close_aug)
-    extract = _extract(training) if name in training.on_features else None
+    extract = _extract(training, name) if name in training.on_features else None
     feed = material.training_feed(
         augment, config.batch, index, sampler, close_from, extract=extract
     )
@@ -218,10 +220,18 @@ def plan_stage(training: Training, name: str, config: StageConfig, index: int) -
     )
 
 
-def _extract(training: Training) -> Extract:
-    """How the images of a stage become features: by the model as it is when they are wanted."""
-    model, amp_dtype = training.model, AMP_TYPES[training.precision]
-    return lambda images, views: extract_features(model, images, views, amp_dtype=amp_dtype)
+def _extract(training: Training, name: str) -> Extract:
+    """How the images of stage `name` become features: by the model as it is when they are wanted.
+
+    Only the first stage begins with a frozen part that other runs have too.
+    """
+    first = name == next(iter(training.config.training_stages))
+    return feature_extract(
+        training.model,
+        training.material,
+        amp_dtype=AMP_TYPES[training.precision],
+        store=training.kept_features if first else None,
+    )
 
 
 def stage_state(

@@ -6,6 +6,7 @@ of `data.label_ledger`.
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,11 @@ from discern.track.run_folder import FINISHED
 from discern.track.run_group import GroupWriter, open_group
 from discern.track.run_lock import RunLock
 from discern.training.accord import StopRequest
+from discern.training.kept_features import FeatureStore
 from discern.worker.child_runs import stop_while_waiting, stopped_group
 from discern.worker.label_rounds import LabelRounds, LabelRules
 from discern.worker.label_scoring import ImageScorer
-from discern.worker.label_trial import TrainedTrial
+from discern.worker.label_trial import KEPT_FEATURES, TrainedTrial
 
 KIND = "autolabel"
 # With fewer images of people, a fifth of them says too little of how sure a model may be: at 200
@@ -84,6 +86,8 @@ def autolabel(request: Request, console: Console) -> dict[str, Any]:
                 outcome = LabelRounds(place, plan.rules, trial, writer, console).run()
             except KeyboardInterrupt:
                 raise stopped_group(writer.id, "trial") from None
+            if (writer.path / KEPT_FEATURES).is_dir():  # of no more use
+                shutil.rmtree(writer.path / KEPT_FEATURES)
             outcome["seconds"] = round(time.monotonic() - started, 3)
             writer.update(status=FINISHED, outcome=outcome)
     finally:
@@ -150,7 +154,9 @@ def _trial(
         cross_validated=_crosses(plan, folders),
         stop=stop,
         console=console,
-        scorer=ImageScorer(plan.config.data.workers),
+        scorer=ImageScorer(
+            plan.config.data.workers, FeatureStore(writer.path / KEPT_FEATURES, begins=False)
+        ),
     )
 
 

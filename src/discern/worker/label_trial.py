@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from discern.training.accord import StopRequest
 from discern.worker.child_runs import failed_run, start_child, stopped_group
 from discern.worker.label_scoring import ImageScorer
 from discern.worker.open_model import OpenedModel, OpenRequest, open_model
+
+# The folder of the group with the features that its runs share; removed when the labeling ends.
+KEPT_FEATURES: Final = "features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class TrainedTrial:
     def _run(self, number: int, fold: int, manifest: Manifest) -> Run:
         """The finished run of one fold: an earlier one, or trained now."""
         if fold == self.folds - 1:
-            path = self.writer.path.parent / f"{self.writer.path.name}-trial-{number}"
+            path = self._trial_path(number)
             root, project, called = self.root, path.parent.name, f"trial {number}"
         else:
             root = self.writer.path / "calibration"
@@ -129,7 +132,14 @@ class TrainedTrial:
         request = replace(
             self.request,
             verb="train",
-            arguments={"runs": str(root), "resume": None, "fresh": False, "exist_ok": False},
+            arguments={
+                "runs": str(root),
+                "resume": None,
+                "fresh": False,
+                "exist_ok": False,
+                "kept_features": str(self.writer.path / KEPT_FEATURES),
+                "choices": self._choices(),
+            },
             sets=[*self.request.sets, *sets],
             quiet=self.request.quiet or called.endswith("calibration"),
             json=False,
@@ -142,6 +152,23 @@ class TrainedTrial:
         if code != 0 or run is None:
             raise failed_run(path, called, code)
         return run
+
+    def _choices(self) -> dict[str, Any]:
+        """What the labeling's first run has found out by trying, for all that come after it.
+
+        The same precision in all runs: timed anew, chance could choose another one. On a CPU the
+        timing is most of the work of a run that trains a head.
+        """
+        begun = self._trial_path(0).parent.glob(f"{self.writer.path.name}-trial-*/{RUN_FILE}")
+        runs = [run for run in (read_run(file.parent) for file in begun) if run.status == FINISHED]
+        if not runs:
+            return {}
+        first = min(runs, key=lambda run: int(run.name.rpartition("-")[2]))
+        found = first.record["choices"]["precision"]
+        return {"precision": {"value": found["value"], "reason": f"as in {first.id}"}}
+
+    def _trial_path(self, number: int) -> Path:
+        return self.writer.path.parent / f"{self.writer.path.name}-trial-{number}"
 
     def _open(self, run: Run, folders: LabelFolders) -> OpenedModel:
         opened = open_model(OpenRequest(model=str(run.path), device=self.config.compute.device))

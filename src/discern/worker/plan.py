@@ -75,6 +75,7 @@ class TrainingPlan:
     identity: str
     chosen_on_reported: bool = False
     check: bool = False  # a smoke run
+    kept_features: Path | None = None  # where the runs of a group keep those that they share
     world: World = field(default_factory=World)
     choices: dict[str, Any] = field(default_factory=dict)
 
@@ -121,6 +122,7 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
     if check:
         resolved = replace(resolved, config=shortened(resolved.config))
     workers = resolved.config.data.workers
+    kept = request.arguments.get("kept_features")
     return TrainingPlan(
         resolved=resolved,
         recipe=recipe.origin,
@@ -132,7 +134,9 @@ def plan_training(request: Request, console: Console) -> TrainingPlan:
         identity=_identity(resolved.config, scanned, check=check),
         chosen_on_reported=chosen_on_reported,
         check=check,
+        kept_features=None if kept is None else Path(kept),
         world=world,
+        choices=dict(request.arguments.get("choices") or {}),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from discern.models.classifier import Classifier, set_trainable
 from discern.training.frozen_features import FeaturePlan, choose_features, trial_images
+from discern.training.kept_features import FeatureStore
 from discern.training.material import Material
 from discern.training.stage_parts import length_of_stage
 from discern.training.trainers import STANDARD
@@ -28,6 +29,16 @@ def choose_stage_features(
         plan.choices[CHOICE] = _choices(plan, model, material)
     chosen = plan.choices[CHOICE]
     return frozenset(name for name, choice in chosen.items() if choice["value"])
+
+
+def shared_features(plan: TrainingPlan) -> FeatureStore | None:
+    """What the runs of its group have computed and go on computing; None for a run alone.
+
+    Of several ranks each computes its own: a store is of one process at a time.
+    """
+    if plan.kept_features is None or not plan.world.alone:
+        return None
+    return FeatureStore(plan.kept_features)
 
 
 def _choices(

@@ -72,7 +72,7 @@ from discern.worker.resume import (
 )
 from discern.worker.session import open_session
 from discern.worker.signals import stop_on_signals
-from discern.worker.stage_features import choose_stage_features
+from discern.worker.stage_features import choose_stage_features, shared_features
 from discern.worker.stage_inputs import chosen_starts, find_starts, open_own_images
 from discern.worker.stage_words import augment_words, feature_lines, rate_lines, recipe_words
 from discern.worker.terminal import heads_text
@@ -321,8 +321,9 @@ def _train_run(
         world=world,
         elsewhere=chosen_starts(plan),
         own_images=own_images,
+        kept_features=shared_features(plan),
     )
-    with memory_told(plan, built.model, run, lambda: session.progress.stage):
+    with memory_told(plan, built.model, run, lambda: session.progress.stage, training):
         with stop_on_signals(asked, console):
             run_stages(training, session, checkpoint)
         if writer is None:

@@ -34,16 +34,19 @@ class Pixels:
     def __init__(self):
         self.passes = 0
 
-    def __call__(self, feed, views):
+    def __call__(self, open_feed, positions, views):
         self.passes += 1
-        images = [batch.images.clone() for batch in feed.epoch(0)]
+        assert POSITIONS.tolist() == positions.tolist()
+        with open_feed(np.arange(len(positions))) as feed:
+            images = [batch.images.clone() for batch in feed.epoch(0)]
         flipped = [part.flip(-1) for part in images]
         return torch.stack([torch.cat(v).flatten(1) for v in (images, flipped)[:views]])
 
 
 def features_of(options, extract):
-    plain = FeedOptions(batch_size=64)
-    return FeatureFeed(images_of(plain), TARGETS, POSITIONS, options, extract)
+    return FeatureFeed(
+        lambda _: images_of(FeedOptions(batch_size=64)), TARGETS, POSITIONS, options, extract
+    )
 
 
 def copied(feed, epoch, start=0):
