@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,18 @@ def discern_run(seed: int, device: str, steps: int | None) -> dict[str, float]:
 
 def do_arm(given: argparse.Namespace) -> list[dict[str, float]]:
     """The work of one process, in the folder of the images: the first training does not count."""
-    seeds = range(given.seed, given.seed + given.runs + 1)
-    if given.arm == "airbench":
-        return [airbench_run(seed) for seed in seeds]
-    return [discern_run(seed, given.device, given.steps) for seed in seeds]
+    rows = []
+    for seed in range(given.seed, given.seed + given.runs + 1):
+        began = time.perf_counter()
+        if given.arm == "airbench":
+            row = airbench_run(seed)
+        else:
+            row = discern_run(seed, given.device, given.steps)
+        # Seen at once, so that nothing measured is lost if the rest is stopped.
+        whole = time.perf_counter() - began
+        print(f"{given.arm} seed {seed}: {row}, {whole:.1f} s in all", file=sys.stderr, flush=True)
+        rows.append(row)
+    return rows
 
 
 def run_arm(arm: str, given: argparse.Namespace, folder: Path, seed: int) -> list[dict[str, float]]:
