@@ -31,6 +31,7 @@ from discern.data.cifar_files import (
 from discern.data.download import RemoteFile, fetch_all
 from discern.data.idx_files import read_idx
 
+OWN_SETS: Final = ("digits", "synthetic")  # those that need no files
 BUILT_IN: Final = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "synthetic")
 
 _MNIST_MIRRORS: Final = (

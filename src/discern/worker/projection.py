@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from discern.base.console import Console
 from discern.base.errors import DataError
 from discern.base.names import counted
 from discern.config.request import Request
+from discern.data.catalog import OWN_SETS
 from discern.data.feature_files import FeatureTable, read_feature_table
 from discern.data.images import Pixels, Preprocess
 from discern.data.manifest import SPLITS
@@ -75,13 +77,18 @@ def _text(value: Any) -> str:
 
 
 def _pictures(table: FeatureTable, request: Request, console: Console) -> list[Pixels]:
-    """The image of each row: of DATA by id where it is given, else the file that the row names."""
+    """The image of each row: of DATA by id where it is given, else what the row names.
+
+    That is a file, or an image of a built-in set that needs none.
+    """
     side = request.arguments["img_size"]
     preprocess = Preprocess(
         height=side, width=side, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, fit="squish"
     )
-    if request.arguments["data"] is not None:
-        manifest = scan_images(request, console).manifest
+    data = request.arguments["data"] or _built_in(table)
+    if data is not None:
+        asked = replace(request, arguments={**request.arguments, "data": data})
+        manifest = scan_images(asked, console).manifest
         source = open_source(manifest)
         places = {name: row for row, name in enumerate(manifest.ids.tolist())}
         missing = [name for name in table.ids.tolist() if name not in places]
@@ -101,3 +108,10 @@ def _pictures(table: FeatureTable, request: Request, console: Console) -> list[P
             )
         pictures.append(preprocess.apply(file.read_bytes(), name=str(file)))
     return pictures
+
+
+def _built_in(table: FeatureTable) -> str | None:
+    """The built-in set that comes with Discern whose images all rows are; None if there is none."""
+    names = {path.partition("/")[0] if "#" in path else "" for path in table.paths.tolist()}
+    name = names.pop() if len(names) == 1 else ""
+    return name if name in OWN_SETS else None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from discern.base.console import Console
 from discern.config.request import Request
-from discern.data.feature_files import FeatureTable, write_feature_table
+from discern.data.catalog import read_catalog
+from discern.data.feature_files import FeatureOrigin, FeatureTable, write_feature_table
 from discern.data.manifest import Head
+from discern.data.scan import DataRequest, scan_data
 from discern.worker.projection import projection_verb
 
 
@@ -41,3 +44,30 @@ def test_sampled_features_keep_the_labels_and_pictures_of_their_own_rows(tmp_pat
     assert [row["id"] for row in told] == [row["id"] for row in drawn]
     across = [row["pca_x"] for row in drawn]
     assert across in (sorted(across), sorted(across, reverse=True))
+
+
+def test_the_built_in_digits_are_drawn_without_being_named(tmp_path):
+    digits = read_catalog("digits", None)
+    manifest = scan_data(DataRequest(train="digits", split=None, needs_labels=False)).manifest
+    rows = np.array([5, 3, 1700, 11])
+    table = FeatureTable(
+        features=np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32),
+        ids=manifest.ids[rows],
+        paths=np.array([f"digits/all#{row}" for row in rows]),
+        split=np.full(4, -1, dtype=np.int8),
+        heads=(),
+        origin=FeatureOrigin(root=str(tmp_path)),
+    )
+    write_feature_table(tmp_path / "f.parquet", table)
+    for side in (8, 0):
+        out = tmp_path / str(side)
+        arguments = {
+            "features": str(tmp_path / "f.parquet"), "out": str(out), "methods": ["pca"],
+            "num_rows": None, "img_size": side, "data": None,
+        }  # fmt: skip
+        projection_verb(Request(verb="project", arguments=arguments), Console(quiet=True))
+        assert int(side > 0) == len(list(out.glob("projector/*.png")))
+    (file,) = tmp_path.glob("8/projector/*.png")
+    with Image.open(file) as sheet:
+        first = np.asarray(sheet.convert("L"))[:8, :8]
+    assert np.abs(first.astype(int) - digits.pixels["all"][5, :, :, 0].astype(int)).max() <= 1
