@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -114,6 +116,27 @@ def test_fast_net_size_is_as_documented() -> None:
     net = fast_net(10, 1, (28, 28))
     assert 0.29 == round(count_parameters(net) / 1e6, 2)
     assert 16 == round(count_macs(net, torch.zeros(1, 1, 28, 28)) / 1e6)
+
+
+def test_fast_net_takes_stages_of_any_width_and_a_stem_without_a_border() -> None:
+    net = fast_net(10, 3, (32, 32), width=24, widths=[64, 256, 256], stem_kernel=2)
+    maps: list[tuple[int, ...]] = []
+    for stage in (net.stem, *net.stages):
+        stage.register_forward_hook(lambda *given: maps.append(tuple(given[2].shape)))
+    net(torch.rand(1, 3, 32, 32))
+    assert [(1, 24, 31, 31), (1, 64, 15, 15), (1, 256, 7, 7), (1, 256, 3, 3)] == maps
+    assert (1, 2) == tuple(
+        fast_net(2, 1, (8, 8), widths=[4, 5], stem_kernel=2)(torch.rand(1, 1, 8, 8)).shape
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"widths": []}, {"widths": [8, 0]}, {"widths": [8, 8], "depth": 4}, {"stem_kernel": 0}],
+)
+def test_fast_net_refuses_stages_that_are_none(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'fast_net' cannot"):
+        fast_net(10, 3, (32, 32), **given)
 
 
 @pytest.mark.parametrize(("build", "side"), [(lenet, 15), (fast_net, 7), (resnet_cifar, 7)])

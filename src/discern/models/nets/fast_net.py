@@ -8,6 +8,8 @@ strided stem, so that the stages always see 8 to 31 pixels and the cost stays th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,16 +25,27 @@ _LARGEST_BODY = 32
 class ConvUnit(nn.Module):
     """Convolution 3x3, max pool by 2 where asked, batch norm, GELU."""
 
-    def __init__(self, width_in: int, width: int, *, stride: int = 1, pool: bool = False) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        *,
+        stride: int = 1,
+        kernel: int | None = None,
+        pool: bool = False,
+    ) -> None:
         super().__init__()
         # A stem that strides by s looks at s + 2 pixels, so that neighbors still overlap by 2.
-        kernel = stride + 2
-        self.conv = nn.Conv2d(
-            width_in, width, kernel, stride=stride, padding=(kernel - stride + 1) // 2, bias=False
-        )
+        kernel = stride + 2 if kernel is None else kernel
+        self.border = max(0, kernel - stride) // 2
+        self.conv = nn.Conv2d(width_in, width, kernel, stride, self.border, bias=False)
         self.pool = pool
         self.norm = nn.BatchNorm2d(width)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+
+    def side_of(self, side: int) -> int:
+        """Pixels a side that the convolution makes of `side`."""
+        return (side + 2 * self.border - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, width_in, H, W] to [N, width, H', W']."""
@@ -60,9 +73,9 @@ class Stage(nn.Module):
 
 
 class FastNet(HeadedNetwork):
-    """Stem of `width` channels, each of `depth` stages twice as wide; D = `width` * 2 ** `depth`.
+    """Stem of `stem` channels, then a stage of each of `widths`; D is the last of them.
 
-    `stride` is the stem's.
+    `stride` and `kernel` are the stem's; kernel None looks at stride + 2 pixels.
     """
 
     def __init__(
@@ -71,21 +84,22 @@ class FastNet(HeadedNetwork):
         channels: int,
         image_size: tuple[int, int],
         *,
-        width: int,
-        depth: int,
+        stem: int,
+        widths: Sequence[int],
         stride: int,
+        kernel: int | None = None,
     ) -> None:
         super().__init__()
-        side = min(image_size) // stride
-        self.stem = ConvUnit(channels, width, stride=stride)
+        self.stem = ConvUnit(channels, stem, stride=stride, kernel=kernel)
+        side = self.stem.side_of(min(image_size))
         stages = []
-        width_in = width
-        for _ in range(depth):
+        width_in = stem
+        for width in widths:
             # Images under 16 pixels keep a map of at least 2 x 2 for the last convolution.
             pool = side >= 4
             side = side // 2 if pool else side
-            stages.append(Stage(width_in, width_in * 2, pool=pool))
-            width_in *= 2
+            stages.append(Stage(width_in, width, pool=pool))
+            width_in = width
         self.stages = Row(*stages)
         self.head = nn.Linear(width_in, num_classes)
 
@@ -106,6 +120,8 @@ def fast_net(
     width: int = 16,
     depth: int = STAGES,
     stem_stride: int | None = None,
+    widths: list[int] | None = None,
+    stem_kernel: int | None = None,
 ) -> FastNet:
     """The small fast network; `width` sets the stem's channels and with them the cost.
 
@@ -119,15 +135,13 @@ def fast_net(
     `depth`: number of stages. `stem_stride`: None strides until the stages see at most 32 pixels.
     Two stages behind a stem of stride 2 do a sixth of the work: on MNIST 99.0 % of held-out images
     after half an epoch (docs/lab-log.md).
+
+    `widths`: channels of each stage in place of the doubled ones. `stem_kernel`: pixels that the
+    stem looks at, with a border of half of what exceeds its stride: 2 at stride 1 has none, and
+    leaves maps a pixel smaller.
     """
     require_size("fast_net", image_size, 8)
-    if width < 1 or not 1 <= depth <= MOST_STAGES:
-        raise ConfigError(
-            "'fast_net' cannot be built so",
-            where="model arguments 'width' and 'depth'",
-            got=f"width {width}, depth {depth}",
-            expected=f"at least one channel, 1 to {MOST_STAGES} stages",
-        )
+    channels_of = _stage_widths(width, depth, widths)
     stride = stem_stride
     if stride is None:
         stride = 1
@@ -140,4 +154,29 @@ def fast_net(
             got=stride,
             expected=f"1 to {min(image_size) // 4}: the stages need 4 pixels",
         )
-    return FastNet(num_classes, channels, image_size, width=width, depth=depth, stride=stride)
+    if stem_kernel is not None and not stride <= stem_kernel <= stride + 6:
+        raise ConfigError(
+            "'fast_net' cannot have such a stem",
+            where="model argument 'stem_kernel'",
+            got=stem_kernel,
+            expected=f"{stride} to {stride + 6}: no pixel is left out at its stride of {stride}",
+        )
+    return FastNet(
+        num_classes, channels, image_size, stem=width, widths=channels_of, stride=stride,
+        kernel=stem_kernel,
+    )  # fmt: skip
+
+
+def _stage_widths(width: int, depth: int, widths: list[int] | None) -> list[int]:
+    """Channels of each stage; raises ConfigError for what is none."""
+    given = [width * 2**stage for stage in range(1, depth + 1)] if widths is None else widths
+    clash = widths is not None and depth not in (STAGES, len(widths))
+    if clash or width < 1 or not 1 <= len(given) <= MOST_STAGES or min(given) < 1:
+        raise ConfigError(
+            "'fast_net' cannot be built so",
+            where="model arguments 'width', 'depth' and 'widths'",
+            got=f"width {width}, depth {depth}, widths {widths}",
+            expected=f"at least one channel each, 1 to {MOST_STAGES} stages",
+            hint="leave 'depth' out beside 'widths'" if clash else None,
+        )
+    return given
