@@ -15,6 +15,7 @@ CPU = torch.device("cpu")
 )
 def test_a_hopeless_bf16_is_tried_twice_and_no_more(monkeypatch, seconds, tries, chosen):
     now, taken = [0.0], []
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(device.time, "process_time", lambda: now[0])
 
     def step(amp_dtype):
@@ -30,6 +31,7 @@ def test_a_hopeless_bf16_is_tried_twice_and_no_more(monkeypatch, seconds, tries,
 
 def test_other_work_of_the_machine_decides_nothing(monkeypatch):
     clock, busy = [0.0], [0.0]
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(device.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(device.time, "process_time", lambda: busy[0])
 
@@ -38,3 +40,18 @@ def test_other_work_of_the_machine_decides_nothing(monkeypatch):
         busy[0] += 1.0
 
     assert "fp32" == device.choose_precision("auto", CPU, step)[0]
+
+
+def test_a_cpu_without_bf16_is_not_asked(monkeypatch):
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+    taken = []
+    value, reason = device.choose_precision("auto", CPU, taken.append)
+    assert ("fp32", "this CPU has no bf16") == (value, reason)
+    assert [] == taken
+
+
+def test_whether_the_cpu_has_bf16_is_what_torch_says_of_its_instructions():
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in ("AVX2", "AVX512"):
+        pytest.skip(f"nothing is known of {capability}")
+    assert ("AVX512" == capability) == device.cpu_has_bf16()
