@@ -6,7 +6,6 @@ of `data.label_ledger`.
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,15 @@ from discern.track.run_group import GroupWriter, open_group
 from discern.track.run_lock import RunLock
 from discern.training.accord import StopRequest
 from discern.training.kept_features import FeatureStore
-from discern.worker.child_runs import stop_while_waiting, stopped_group
+from discern.worker.child_runs import (
+    KEPT_FEATURES,
+    forget_features,
+    stop_while_waiting,
+    stopped_group,
+)
 from discern.worker.label_rounds import LabelRounds, LabelRules
 from discern.worker.label_scoring import ImageScorer
-from discern.worker.label_trial import KEPT_FEATURES, TrainedTrial
+from discern.worker.label_trial import TrainedTrial
 
 KIND = "autolabel"
 # With fewer images of people, a fifth of them says too little of how sure a model may be: at 200
@@ -86,8 +90,7 @@ def autolabel(request: Request, console: Console) -> dict[str, Any]:
                 outcome = LabelRounds(place, plan.rules, trial, writer, console).run()
             except KeyboardInterrupt:
                 raise stopped_group(writer.id, "trial") from None
-            if (writer.path / KEPT_FEATURES).is_dir():  # of no more use
-                shutil.rmtree(writer.path / KEPT_FEATURES)
+            forget_features(writer.path)
             outcome["seconds"] = round(time.monotonic() - started, 3)
             writer.update(status=FINISHED, outcome=outcome)
     finally:

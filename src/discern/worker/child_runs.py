@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any, Final
 
 from discern.base.console import Console
 from discern.base.errors import USAGE, ConfigError, Interrupted, RunError
 from discern.config.request import Request
 from discern.launch.ranks import ranks_of, start_ranks
 from discern.launch.worker_process import ChildExecutor, RunHandle
-from discern.track.run import read_run
+from discern.track.run import Run, read_run
 from discern.track.run_folder import RUN_FILE
 from discern.training.accord import StopRequest
 
@@ -26,6 +28,29 @@ def start_child(request: Request, console: Console) -> RunHandle:
     if ranks > 1:
         return start_ranks(request, ranks, aside=aside)
     return ChildExecutor(aside=aside).submit(request)
+
+
+# The folder of a group with the features that its runs share; removed when the group has ended.
+KEPT_FEATURES: Final = "features"
+
+
+def shared_arguments(group: Path, first: Run | None) -> dict[str, Any]:
+    """What each run of the group in `group` is given of the others' work.
+
+    Features of a frozen network, and the precision that its `first` finished run has found out by
+    trying: timed anew, chance could choose another one for some of the runs.
+    """
+    shared: dict[str, Any] = {"kept_features": str(group / KEPT_FEATURES)}
+    if first is not None:
+        value = first.record["choices"]["precision"]["value"]
+        shared["choices"] = {"precision": {"value": value, "reason": f"as in {first.id}"}}
+    return shared
+
+
+def forget_features(group: Path) -> None:
+    """Remove what the runs of the group have shared."""
+    if (group / KEPT_FEATURES).is_dir():
+        shutil.rmtree(group / KEPT_FEATURES)
 
 
 def failed_run(path: Path, name: str, code: int) -> RunError | ConfigError:

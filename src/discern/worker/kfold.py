@@ -27,7 +27,14 @@ from discern.track.run import Run, read_run, runs_root
 from discern.track.run_folder import FINISHED, RUN_FILE, check_name
 from discern.track.run_group import GroupWriter, open_group
 from discern.training.accord import StopRequest
-from discern.worker.child_runs import failed_run, start_child, stop_while_waiting, stopped_group
+from discern.worker.child_runs import (
+    failed_run,
+    forget_features,
+    shared_arguments,
+    start_child,
+    stop_while_waiting,
+    stopped_group,
+)
 from discern.worker.data_scan import scan
 from discern.worker.kfold_bundle import bundle_folds
 from discern.worker.kfold_join import join_folds
@@ -86,6 +93,7 @@ def kfold(request: Request, console: Console) -> dict[str, Any]:
                 )
         except KeyboardInterrupt:
             raise stopped_group(writer.id, "fold") from None
+        forget_features(writer.path)
         outcome["seconds"] = round(time.monotonic() - started, 3)
         writer.update(
             status=FINISHED, **{name: outcome[name] for name in ("mean", "std", "seconds")}
@@ -156,7 +164,7 @@ def _run_fold(
     plan: FoldedRequest, writer: GroupWriter, number: int, stop: StopRequest, console: Console
 ) -> Run:
     """The finished run of one fold: an earlier one, or trained now."""
-    path = writer.path.parent / f"{writer.path.name}-fold-{number}"
+    path = _fold_path(writer, number)
     place = f"{plan.numbers.index(number) + 1} of {len(plan.numbers)}"
     earlier = _finished_run(path, number)
     if earlier is not None:
@@ -164,7 +172,7 @@ def _run_fold(
         return earlier
     console.say(f"fold {number} ({place}): {path.name}")
     started = time.monotonic()
-    code = start_child(_fold_request(plan, path, number), console).wait()
+    code = start_child(_fold_request(plan, writer, number), console).wait()
     if stop.requested or code == INTERRUPTED:
         raise stopped_group(writer.id, "fold")
     run = _finished_run(path, number)
@@ -174,18 +182,29 @@ def _run_fold(
     return run
 
 
-def _fold_request(plan: FoldedRequest, path: Path, number: int) -> Request:
+def _fold_path(writer: GroupWriter, number: int) -> Path:
+    return writer.path.parent / f"{writer.path.name}-fold-{number}"
+
+
+def _fold_request(plan: FoldedRequest, writer: GroupWriter, number: int) -> Request:
     """The training of one fold. What makes it one is set last, so that nothing overrides it."""
+    first = plan.numbers[0]
     fields: dict[str, Any] = {
         "data.held_fold": number,
         "data.folds": len(plan.numbers),
         "tracking.project": plan.project,
-        "tracking.name": path.name,
+        "tracking.name": _fold_path(writer, number).name,
     }
     return replace(
         plan.request,
         verb="train",
-        arguments={"runs": str(plan.root), "resume": None, "fresh": False, "exist_ok": False},
+        arguments={
+            "runs": str(plan.root),
+            "resume": None,
+            "fresh": False,
+            "exist_ok": False,
+            **shared_arguments(writer.path, _finished_run(_fold_path(writer, first), first)),
+        },
         sets=[*plan.request.sets, *(f"{key}={json.dumps(value)}" for key, value in fields.items())],
         json=False,
     )

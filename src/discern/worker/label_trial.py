@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,9 @@ from discern.track.run import Run, read_run
 from discern.track.run_folder import FINISHED, RUN_FILE
 from discern.track.run_group import GroupWriter
 from discern.training.accord import StopRequest
-from discern.worker.child_runs import failed_run, start_child, stopped_group
+from discern.worker.child_runs import failed_run, shared_arguments, start_child, stopped_group
 from discern.worker.label_scoring import ImageScorer
 from discern.worker.open_model import OpenedModel, OpenRequest, open_model
-
-# The folder of the group with the features that its runs share; removed when the labeling ends.
-KEPT_FEATURES: Final = "features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +134,7 @@ class TrainedTrial:
                 "resume": None,
                 "fresh": False,
                 "exist_ok": False,
-                "kept_features": str(self.writer.path / KEPT_FEATURES),
-                "choices": self._choices(),
+                **shared_arguments(self.writer.path, self._first_run()),
             },
             sets=[*self.request.sets, *sets],
             quiet=self.request.quiet or called.endswith("calibration"),
@@ -153,19 +149,11 @@ class TrainedTrial:
             raise failed_run(path, called, code)
         return run
 
-    def _choices(self) -> dict[str, Any]:
-        """What the labeling's first run has found out by trying, for all that come after it.
-
-        The same precision in all runs: timed anew, chance could choose another one. On a CPU the
-        timing is most of the work of a run that trains a head.
-        """
+    def _first_run(self) -> Run | None:
+        """The finished trial of the lowest number."""
         begun = self._trial_path(0).parent.glob(f"{self.writer.path.name}-trial-*/{RUN_FILE}")
         runs = [run for run in (read_run(file.parent) for file in begun) if run.status == FINISHED]
-        if not runs:
-            return {}
-        first = min(runs, key=lambda run: int(run.name.rpartition("-")[2]))
-        found = first.record["choices"]["precision"]
-        return {"precision": {"value": found["value"], "reason": f"as in {first.id}"}}
+        return min(runs, key=lambda run: int(run.name.rpartition("-")[2]), default=None)
 
     def _trial_path(self, number: int) -> Path:
         return self.writer.path.parent / f"{self.writer.path.name}-trial-{number}"

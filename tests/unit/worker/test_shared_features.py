@@ -14,6 +14,7 @@ from discern.config.request import Request
 from discern.data.scan import DataRequest, scan_data
 from discern.track.run import open_run, runs_root
 from discern.training import kept_features
+from discern.worker import kfold as folds
 from discern.worker.label_scoring import ImageScorer
 from discern.worker.open_model import OpenRequest, open_model
 from discern.worker.train import train
@@ -111,3 +112,47 @@ def test_a_later_stage_keeps_nothing_for_others(tmp_path):
     run = open_run(train(request, QUIET)["run"], runs_root(str(tmp_path / "runs")))
     assert run.record["choices"]["cache_features"]["last"]["value"]
     assert not store.exists()
+
+
+class Ended:
+    """A child that is done when it begins: trained in this process."""
+
+    def __init__(self, request: Request, console: Console) -> None:
+        train(request, console)
+
+    def wait(self) -> int:
+        return 0
+
+
+def test_folds_compute_an_image_once_and_train_in_the_first_one_s_precision(tmp_path, monkeypatch):
+    data, runs = tmp_path / "data", tmp_path / "runs"
+    write_images(data, range(9))
+    computed = []
+    compute = kept_features.FeatureStore._keep
+
+    def noted(store, key, part):
+        computed.extend(part.ids)
+        compute(store, key, part)
+
+    monkeypatch.setattr(kept_features.FeatureStore, "_keep", noted)
+    monkeypatch.setattr(folds, "start_child", Ended)
+    request = Request(
+        verb="kfold",
+        arguments={"runs": str(runs)},
+        pairs=[
+            ("DATA", "data.source", str(data)),
+            ("x", "data.folds", 3),
+            *(("x", *p) for p in CONFIG.items()),
+        ],
+        quiet=True,
+    )
+    outcome = folds.kfold(request, QUIET)
+    found = [open_run(fold["run"], runs_root(str(runs))).record for fold in outcome["folds"]]
+    assert all(record["choices"]["cache_features"]["train"]["value"] for record in found)
+    # Once with its mirror image and, of those that an evaluation saw first, once without.
+    assert 18 <= len(computed) < 2 * 18
+    assert 18 == len(set(computed))
+    first = outcome["folds"][0]["run"]
+    reasons = [record["choices"]["precision"]["reason"] for record in found]
+    assert ["asked for", f"as in {first}", f"as in {first}"] == reasons
+    assert not (Path(outcome["path"]) / "features").exists()
